@@ -23,7 +23,8 @@ from transformers.utils import ModelOutput
 
 from steerlab.positions import SCOPES, Prompts, Scope, Tokens, Where, forward_mask, generate_mask
 
-__all__ = ["SCOPES", "Edit", "Scope", "Site", "SiteError", "Where", "capture", "edit", "modules", "prompt"]
+__all__ = ["SCOPES", "Edit", "Scope", "Site", "SiteError", "Where"]
+__all__ += ["capture", "edit", "layer_index", "modules", "number_of_layers", "prompt"]
 
 
 class SiteError(ValueError):
@@ -122,6 +123,25 @@ def modules(model: PreTrainedModel, replacements: Mapping[str, nn.Module]) -> It
             model.set_submodule(path, own[path])
 
 
+def number_of_layers(config: Any) -> int:
+    """The number of blocks of a model with this transformers config."""
+    return config.num_hidden_layers
+
+
+def layer_index(config: Any, layer: float) -> int:
+    """The index of a block from a setting: below 1 a share of the depth (0.5 of 30 is block 15), else the index itself.
+
+    Raises SiteError for a layer that the model does not have.
+    """
+    layers = number_of_layers(config)
+    index = layer * layers // 1 if layer < 1 else layer
+    if index != int(index) or not 0 <= index < layers:
+        raise SiteError(
+            f"layer {layer} is no block of this model; give a share below 1, or an index up to {layers - 1}"
+        )
+    return int(index)
+
+
 # ---- the families: where each keeps its blocks, and the attention's output projection inside a block ----
 
 
@@ -168,7 +188,7 @@ def _place(model: PreTrainedModel, site: Site) -> _Place:
         raise SiteError(f"unknown site {site.name!r}; choose one of {', '.join(_UNLAYERED + _LAYERED)}")
     if site.name in _UNLAYERED and site.layer is not None:
         raise SiteError(f"site {site.name!r} has no layers, got layer {site.layer}; leave it out")
-    layers = model.config.num_hidden_layers
+    layers = number_of_layers(model.config)
     if site.name in _LAYERED and not (isinstance(site.layer, int) and 0 <= site.layer < layers):
         raise SiteError(f"site {site.name!r} has layers 0 to {layers - 1} in this model, got layer {site.layer}")
 

@@ -1,0 +1,88 @@
+"""What a method is: a class that fits a steer, attaches it to a model for the length of a `with`, saves and loads it.
+
+What the rules must know before any torch is imported stands in the method's line in steerlab/experiment/registry.py:
+its training signal, the site whose activations it is fitted on, and whether it trains through the model.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from steerlab.models import ModelHandle
+from steerlab.sites import Site
+
+
+class Steer(Protocol):
+    """A fitted way of steering one model.
+
+    strengths: the range it accepts, ends included. 0 attaches nothing, so the model is the base model bit for bit; 1 is
+    the method's published default; s scales its effect.
+    """
+
+    strengths: ClassVar[tuple[float, float]]
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The sites that it edits; empty if it changes modules instead."""
+        ...
+
+    @classmethod
+    def fit(
+        cls,
+        model: ModelHandle,
+        data: pd.DataFrame,
+        activations: "Activations | None",
+        *,
+        seed: int,
+        **hyperparameters: Any,
+    ) -> Self:
+        """Learn a steer for this model.
+
+        model: its body is loaded only by a method that trains through it. data: the training rows of a task, with `id`
+        and what the method's training signal has (labelled_texts: `label` +1.0 wished or -1.0 unwished, `text`).
+        activations: states of these rows, None for a method that captures none. seed: the only source of randomness;
+        the same seed gives the same bytes on one machine. hyperparameters: the method's entry under `steers` in the
+        config.
+        """
+        ...
+
+    def attached(self, model: PreTrainedModel, strength: float = 1.0) -> AbstractContextManager[None]:
+        """Inside the returned context `model` is steered, afterwards it is as before, also after an exception.
+
+        Raises SteerMismatch for another model than the one it was fitted for, ValueError for a strength out of range.
+        """
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write the files that `steer_files.save` writes; `folder` is made if needed."""
+        ...
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The steer that `save` wrote; it gives the same outputs."""
+        ...
+
+
+class Activations(Protocol):
+    """Hidden states of the training rows, read shard by shard."""
+
+    def layers(self, site: str) -> list[int]:
+        """The layers captured at a site, by the site's name."""
+        ...
+
+    def shards(self, site: Site) -> Iterator[tuple[np.ndarray, Tensor]]:
+        """For each shard, the index of the data's row of each state, (states,) int64, and the states, (states, hidden)."""
+        ...
+
+
+def check_strength(strength: float, strengths: tuple[float, float]) -> None:
+    """Raises ValueError for a strength outside the range (ends included), or one that is not a number."""
+    low, high = strengths
+    if not low <= strength <= high:
+        raise ValueError(f"strength {strength} is outside {low} to {high}; choose one within")

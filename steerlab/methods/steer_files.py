@@ -1,0 +1,89 @@
+"""A steer on disk: what it learnt in steer.safetensors, for which model, on what and how in steer.json; no pickle."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from steerlab.sites import Site
+from steerlab.store import digest, write_atomically, write_json
+
+TENSORS, RECORD = "steer.safetensors", "steer.json"
+
+
+class SteerMismatch(ValueError):
+    """A steer was to be attached to another model than the one it was fitted for; the message names both."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """Where a steer comes from.
+
+    steer: class path, `steerlab.methods.caa:CAA`. model, revision: of the model it was fitted for. data: digest of the
+    training rows (`data_digest`). seed, config: all that `fit` was given besides. sites: what it edits.
+    """
+
+    steer: str
+    model: str
+    revision: str
+    data: str
+    seed: int
+    config: dict[str, Any]
+    sites: tuple[Site, ...]
+
+    @property
+    def method(self) -> str:
+        """The method's name, which is its file's."""
+        return self.steer.partition(":")[0].rpartition(".")[2]
+
+
+def save(folder: Path, record: Record, tensors: dict[str, Tensor]) -> None:
+    """Write a steer's two files; the same record and tensors give the same bytes."""
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
+    write_atomically(folder / TENSORS, lambda path: save_file(contiguous, path))
+    write_json(folder / RECORD, dataclasses.asdict(record) | {"method": record.method})
+
+
+def read(folder: Path) -> tuple[Record, dict[str, Tensor]]:
+    """The record and the tensors (on the CPU) of a saved steer; raises ValueError for a folder that holds none."""
+    if not (folder / RECORD).is_file():
+        raise ValueError(f"{folder} holds no steer: it has no {RECORD}; train the steer first")
+    about = json.loads((folder / RECORD).read_text())
+    del about["method"]  # for readers; the class path says it
+    about["sites"] = tuple(Site(**site) for site in about["sites"])
+    return Record(**about), load_file(folder / TENSORS)
+
+
+def check_model(record: Record, model: tuple[str, str]) -> None:
+    """Raises SteerMismatch unless `model`, (name, revision), is the one that the steer was fitted for.
+
+    The revision decides, the name does not: the same weights under another name are the same model.
+    """
+    name, revision = model
+    if revision != record.revision:
+        raise SteerMismatch(
+            f"steer '{record.method}' (seed {record.seed}) was trained for model {record.model!r}, revision "
+            f"{record.revision[:12]}, this is {name!r}, revision {revision[:12]}; retrain it or load that revision"
+        )
+
+
+def data_digest(data: pd.DataFrame) -> str:
+    """SHA-256 (hex) of a table's columns and values in their order."""
+    return digest(data.to_dict("list"))
+
+
+def check_finite(states: Tensor, site: Site, ids: list[str]) -> None:
+    """Raises ValueError for a state that is not finite, naming its layer and its example; states: (rows, ...)."""
+    finite = torch.isfinite(states).flatten(1).all(1)
+    if not finite.all():
+        example = ids[int((~finite).int().argmax())]
+        raise ValueError(
+            f"the activations at {site.name}, layer {site.layer}, of example {example} are not finite; "
+            "capture them anew, in float32 if they overflow"
+        )
