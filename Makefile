@@ -1,0 +1,51 @@
+# Words for people. `make run` and `make test` set up first; everything else assumes nothing more.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH := torch==2.13.0
+MIRROR ?= $(wildcard ../shared/data)
+ARGS ?=
+SNAKEMAKE := $(BIN)/snakemake
+
+.PHONY: run test lint bench figures report setup lock clean clean-store help
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+run: setup ## set up, then the whole workflow on config.yaml; ARGS="..." goes to snakemake
+	@bash envs/run.sh $(SNAKEMAKE) $(ARGS)
+
+test: setup ## set up, then lint and all tests (MIRROR=<folder> for those on real data)
+	STEERLAB_MIRROR=$(abspath $(MIRROR)) $(BIN)/python -m pytest $(ARGS)
+
+lint: setup ## ruff, snakefmt, snakemake --lint, basedpyright, import-linter
+	$(BIN)/python -m pytest -q tests/test_lint.py
+
+bench: setup ## side-by-side ratios, not part of the tests
+	$(BIN)/python -m benchmarks $(ARGS)
+
+figures: setup ## redraw every figure from the metrics that are there, without touching a model
+	$(SNAKEMAKE) figures --allowed-rules plot_task figures --forcerun plot_task $(ARGS)
+
+report: run ## the page results/report/index.html and Snakemake's own report.zip
+	$(SNAKEMAKE) --report results/report/snakemake.zip $(ARGS)
+
+setup: $(VENV)/.ready ## the virtual environment, from the lock
+
+$(VENV)/.ready: envs/requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "Python 3.11 is needed, this is " + sys.version.split()[0] + "; call make PYTHON=python3.11")'
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "python3 -m venv needs Debian's package python3-venv: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/pip install --quiet --require-hashes --no-deps -r $<
+	$(BIN)/pip install --quiet $(TORCH)
+	$(BIN)/pip check
+	@touch $@
+
+lock: ## make envs/requirements.lock again from envs/requirements.in
+	$(BIN)/python envs/make_lock.py $(TORCH)
+
+clean: ## remove results/; the store stays
+	find results -mindepth 1 -not -name .gitignore -delete
+
+clean-store: ## empty the store but for the scores that were paid for
+	[ ! -d .store ] || find .store -mindepth 1 -maxdepth 1 -not -name 'scores.sqlite*' -exec rm -r {} +

@@ -1,0 +1,25 @@
+# In: a model and a task's training texts. Out: a manifest of shards; the bytes lie in the store.
+
+
+rule capture_activations:
+    input:
+        model=names.MODEL,
+        table=names.TABLE,
+    output:
+        manifest=names.ACTIVATIONS,
+    params:
+        spec=lambda w: x.spec("capture_activations", w.items()),
+        code=x.code("capture_activations"),
+    threads: x.config["threads"]
+    resources:
+        gpu=x.gpu,
+        mem_mb=x.config["mem_mb"],
+        runtime=x.config["runtime"],
+    log:
+        names.log(names.ACTIVATIONS),
+    benchmark:
+        names.benchmark(names.ACTIVATIONS)
+    conda:
+        "../envs/torch.yaml"
+    script:
+        "../scripts/capture_activations.py"

@@ -1,0 +1,23 @@
+# The configuration, checked before anything is planned, and the experiment that every rule asks for names and specs.
+import sys
+
+from steerlab import experiment
+from steerlab.experiment import names
+
+x = experiment.load_or_exit(config)
+print(
+    f"device: {x.config['device']}, dtype: {x.config['dtype']}, store: {x.config['store']}",
+    file=sys.stderr,
+)
+
+
+wildcard_constraints:
+    model=r"[^/]+",
+    method=r"[^/]+",
+    task=r"[^/]+",
+    split="dev|test",
+    seed=r"\d+",
+    source=r"[^/]+",
+    door=r"[^/]+",
+    site=r"\w+",
+    positions="last|all",

@@ -1,0 +1,25 @@
+# In: metrics of all methods. Out: a figure and the CSV behind it. Nothing here needs a model.
+
+
+rule plot_task:
+    input:
+        metrics=lambda w: x.every(names.METRICS, **dict(w.items())),
+    output:
+        figure=report(
+            names.FIGURE,
+            caption="../captions/toxicity.rst",
+            category="{task}",
+            labels={"model": "{model}"},
+        ),
+        data=names.FIGURE_DATA,
+    params:
+        spec=lambda w: x.spec("plot_task", w.items()),
+        code=x.code("plot_task"),
+    log:
+        names.log(names.FIGURE),
+    benchmark:
+        names.benchmark(names.FIGURE)
+    conda:
+        "../envs/figures.yaml"
+    script:
+        "../scripts/plot_task.py"

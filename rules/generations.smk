@@ -1,0 +1,26 @@
+# In: a model, a steer where the method has one, and a task's prompts. Out: continuations, one row each, one file a seed.
+
+
+rule generate_continuations:
+    input:
+        steer=x.steer_input,
+        model=names.MODEL,
+        table=names.TABLE,
+    output:
+        continuations=names.GENERATIONS,
+    params:
+        spec=lambda w: x.spec("generate_continuations", w.items()),
+        code=lambda w: x.code("generate_continuations", method=w.method),
+    threads: x.config["threads"]
+    resources:
+        gpu=x.gpu,
+        mem_mb=x.config["mem_mb"],
+        runtime=x.config["runtime"],
+    log:
+        names.log(names.GENERATIONS),
+    benchmark:
+        names.benchmark(names.GENERATIONS)
+    conda:
+        "../envs/torch.yaml"
+    script:
+        "../scripts/generate_continuations.py"

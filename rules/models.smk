@@ -1,0 +1,21 @@
+# In: a raw model file, a hub repository, a folder, or nothing for a random model. Out: a model folder in safetensors.
+
+
+rule prepare_model:
+    input:
+        source=lambda w: x.model_source(w.model),
+    output:
+        folder=directory(names.MODEL),
+    params:
+        spec=lambda w: x.spec("prepare_model", w.items()),
+        code=x.code("prepare_model"),
+    resources:
+        mem_mb=x.config["mem_mb"],
+    log:
+        names.log(names.MODEL),
+    benchmark:
+        names.benchmark(names.MODEL)
+    conda:
+        "../envs/torch.yaml"
+    script:
+        "../scripts/prepare_model.py"

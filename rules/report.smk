@@ -1,0 +1,20 @@
+# In: figures and the CSVs behind them. Out: the page that a person opens.
+
+
+rule build_report:
+    input:
+        figures=x.every(names.FIGURE),
+        data=x.every(names.FIGURE_DATA),
+    output:
+        page=names.REPORT,
+    params:
+        spec=x.spec("build_report"),
+        code=x.code("build_report"),
+    log:
+        names.log(names.REPORT),
+    benchmark:
+        names.benchmark(names.REPORT)
+    conda:
+        "../envs/figures.yaml"
+    script:
+        "../scripts/build_report.py"

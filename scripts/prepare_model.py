@@ -1,0 +1,17 @@
+"""Prepare a model folder: safetensors, tokenizer, and model.json with its revision."""
+
+from pathlib import Path
+
+from steerlab.job import job
+
+
+def run(*, source: list[Path], folder: Path, spec: dict) -> None:
+    """Write the model folder. source: the raw folder it is made from, or nothing."""
+    from steerlab import models
+
+    models.prepare(spec["definition"], folder, name=spec["name"], source=source[0] if source else None)
+
+
+if "snakemake" in globals():
+    with job(snakemake) as j:
+        run(source=j.inputs["source"], folder=j.outputs["folder"], spec=j.spec)

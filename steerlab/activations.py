@@ -1,0 +1,132 @@
+"""Activations: hidden states captured once and reused by all, in memory-mapped safetensors shards.
+
+A shard holds the states of `shard_rows` texts at one site of every block. Its name is the SHA-256 of their token ids,
+mask and selected positions, its folder the digest of model revision, site, dtype, device, attention kernel and batch
+size, so two renderings of one dataset, or two models, can never be mixed up. A shard that is missing or damaged is
+captured again by whoever opens it; memory never holds more than one shard.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from steerlab import sites, store
+from steerlab.data.tables import training_rows
+from steerlab.models import ModelHandle, pad
+from steerlab.progress import progress
+from steerlab.sites import Site
+
+Positions = Literal["last", "all"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One text's tokens. ids: token ids; selected: positions (from 0) whose states are kept."""
+
+    ids: tuple[int, ...]
+    selected: tuple[int, ...]
+
+
+def select(tokenizer, texts: Sequence[str], positions: Positions) -> list[Row]:
+    """Tokenise texts whole and select their last or all positions; raises ValueError for a text without tokens."""
+    rows = []
+    for text in texts:
+        ids = tuple(tokenizer(text, add_special_tokens=True)["input_ids"])
+        if not ids:
+            raise ValueError(f"no tokens in the text {text!r}: remove it from the data")
+        rows.append(Row(ids, (len(ids) - 1,) if positions == "last" else tuple(range(len(ids)))))
+    return rows
+
+
+@dataclass(frozen=True)
+class Activations:
+    """States of some texts at one site of every block, on disk.
+
+    site: the site's name; files: one a shard, in the order of the rows; starts: index of the first row of each.
+    """
+
+    site: str
+    number_of_layers: int
+    files: tuple[Path, ...]
+    starts: tuple[int, ...]
+
+    def layers(self, site: str) -> list[int]:
+        """The layers captured at a site; raises KeyError for another site."""
+        if site != self.site:
+            raise KeyError(f"no activations of site {site!r} here, only of {self.site!r}")
+        return list(range(self.number_of_layers))
+
+    def shards(self, site: Site) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+        """For each shard: index of the row of each state, (states,) int64, and the states, (states, hidden) or
+        (states, heads, head_size), in the model's dtype, memory-mapped."""
+        self.layers(site.name)
+        for path, start in zip(self.files, self.starts, strict=True):
+            with safe_open(path, framework="pt") as file:
+                yield file.get_tensor("row").numpy() + start, file.get_tensor(f"layer_{site.layer}")
+
+
+def capture(
+    handle: ModelHandle, rows: Sequence[Row], site: str, *, folder: Path, batch_rows: int, shard_rows: int
+) -> Activations:
+    """Capture the states of all rows at one site of every block, except the shards that are already whole in `folder`.
+
+    Opening is capturing: every shard's hash is checked, and the model's body is loaded only if one is missing or damaged.
+    """
+    layers = sites.number_of_layers(handle.info.config)
+    context = store.digest(handle.info.revision, site, handle.dtype, handle.device, handle.attention, batch_rows)
+    starts = tuple(range(0, len(rows), shard_rows))
+    shards = [rows[start : start + shard_rows] for start in starts]
+    files = tuple(folder / context / f"{_key(shard)}.safetensors" for shard in shards)
+    for file, shard in zip(progress(files, total=len(files), desc=f"activations at {site}", unit="shard"), shards):
+        if not store.shard_is_whole(file):
+            tensors = _states(handle, shard, site, layers, batch_rows)
+            store.write_shard(file, lambda path, tensors=tensors: save_file(tensors, path))
+    return Activations(site, layers, files, starts)
+
+
+def of_training_texts(model: Path, table: Path, spec: dict, folder: Path) -> Activations:
+    """The activations of a task's training texts, as `train_steer` and `capture_activations` both open them.
+
+    model: model folder; table: the task's table; spec: site, positions, activations, device, dtype, attention;
+    folder: the store.
+    """
+    handle = ModelHandle(model, device=spec["device"], dtype=spec["dtype"], attention=spec["attention"])
+    rows = select(handle.info.tokenizer, list(training_rows(table).text), spec["positions"])
+    return capture(handle, rows, spec["site"], folder=folder / "activations", **spec["activations"])
+
+
+@torch.no_grad()
+def _states(
+    handle: ModelHandle, rows: Sequence[Row], site: str, layers: int, batch_rows: int
+) -> dict[str, torch.Tensor]:
+    """The tensors of one shard: `row`, and `layer_<k>` for every block, in the order of the rows."""
+    model, pad_id = handle.load(), handle.info.tokenizer.pad_token_id or 0
+    every_layer = [Site(site, layer) for layer in range(layers)]
+    by_length = sorted(range(len(rows)), key=lambda i: (len(rows[i].ids), i))
+    found: dict[int, list[torch.Tensor]] = {}
+    for start in range(0, len(rows), batch_rows):
+        batch = by_length[start : start + batch_rows]
+        ids, mask = pad([list(rows[i].ids) for i in batch], side="right", pad_id=pad_id, device=handle.device)
+        position_ids = (mask.cumsum(1) - 1).clamp(min=0)
+        with sites.capture(model, every_layer) as states:
+            model(input_ids=ids, attention_mask=mask, position_ids=position_ids, use_cache=False, logits_to_keep=1)
+        for line, i in enumerate(batch):
+            selected = torch.tensor(rows[i].selected, device=handle.device)
+            found[i] = [states[where][line, selected].cpu() for where in every_layer]
+    tensors = {f"layer_{layer}": torch.cat([found[i][layer] for i in range(len(rows))]) for layer in range(layers)}
+    return tensors | {"row": torch.tensor([i for i, row in enumerate(rows) for _ in row.selected])}
+
+
+def _key(rows: Sequence[Row]) -> str:
+    """SHA-256 of the rows' token ids and selected positions; the mask of a whole text is all ones, so its length."""
+    hashed = hashlib.sha256()
+    for row in rows:
+        hashed.update(np.array([len(row.ids), *row.ids, len(row.selected), *row.selected], dtype=np.int64).tobytes())
+    return hashed.hexdigest()

@@ -1,0 +1,115 @@
+"""The configuration, checked at the door: every error at once, one line each, before any job is planned.
+
+`check` fills the defaults of schemas/config.yaml, refuses what the schema does not know, and then looks for what a
+schema cannot see: names that nothing defines and cells that cannot be run.
+"""
+
+import copy
+import difflib
+import functools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import jsonschema
+import yaml
+
+from steerlab.data import sources
+from steerlab.experiment.registry import METHODS, TASKS
+
+SCHEMA = Path(__file__).parents[2] / "schemas" / "config.yaml"
+
+
+class ConfigError(ValueError):
+    """All that is wrong with a configuration, one line an error."""
+
+
+def check(raw: dict) -> dict:
+    """Return the configuration with all defaults filled; raises ConfigError with every error found."""
+    errors = [_sentence(error) for error in jsonschema.Draft202012Validator(schema()).iter_errors(raw)]
+    if errors:
+        raise ConfigError("\n".join(sorted(errors)))
+    config = _filled(copy.deepcopy(raw), schema())
+    errors = list(_unknown_names(config)) + list(_impossible_cells(config))
+    if errors:
+        raise ConfigError("\n".join(f"config: {error}" for error in errors))
+    return config
+
+
+@functools.cache
+def schema() -> dict:
+    """The JSON schema of the configuration."""
+    return yaml.safe_load(SCHEMA.read_text())
+
+
+def leaves(node: dict, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict]]:
+    """Every leaf of a schema with its path of keys."""
+    if "properties" not in node:
+        yield path, node
+    for key, child in node.get("properties", {}).items():
+        yield from leaves(child, (*path, key))
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for a close known name, else the list of them."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
+
+
+def _sentence(error: jsonschema.ValidationError) -> str:
+    path = ".".join(str(part) for part in error.absolute_path)
+    where = f"config: {path}: " if path else "config: "
+    if error.validator == "additionalProperties":
+        known = error.schema.get("properties", {})
+        unknown = [key for key in error.instance if key not in known]
+        return "\n".join(f"{where}unknown key {key!r}{nearest(str(key), known)}" for key in unknown)
+    if error.validator == "enum":
+        return f"{where}{error.instance!r} is not one of them{nearest(str(error.instance), map(str, error.validator_value))}"
+    hint = ""
+    if error.validator == "type" and isinstance(error.instance, str):
+        hint = " (nested --config values arrive as strings: write them to a file and pass it with --configfile)"
+    return f"{where}{error.message}{hint}"
+
+
+def _filled(value: object, node: dict) -> object:
+    if isinstance(value, dict):
+        for key, child in node.get("properties", {}).items():
+            if key not in value and "default" in child:
+                value[key] = copy.deepcopy(child["default"])
+        for key in value:
+            child = node.get("properties", {}).get(key, node.get("additionalProperties"))
+            if isinstance(child, dict):
+                value[key] = _filled(value[key], child)
+    return value
+
+
+REQUIRED = {"gguf": ("source",), "hub": ("repo", "revision"), "folder": ("path",), "random": ("family", "layers", "seed")}
+
+
+def _unknown_names(config: dict) -> Iterator[str]:
+    for model in config["run"]["models"]:
+        if model not in config["models"]:
+            yield f"run.models: unknown model {model!r}{nearest(model, config['models'])}"
+    for method in config["run"]["methods"]:
+        if method not in METHODS:
+            yield f"run.methods: unknown method {method!r}{nearest(method, METHODS)}"
+    for task in config["run"]["tasks"]:
+        if task not in TASKS:
+            yield f"run.tasks: unknown task {task!r}{nearest(task, TASKS)}"
+    for name, definition in config["models"].items():
+        needed = REQUIRED[definition["kind"]]
+        for key in needed:
+            if key not in definition:
+                yield f"models.{name}: a model of kind {definition['kind']} needs the key {key!r}"
+        for key in sorted(set(definition) - {"kind", *needed}):
+            yield f"models.{name}: a model of kind {definition['kind']} does not take the key {key!r}"
+        if definition["kind"] == "gguf" and (source := definition.get("source", "")) not in sources.table():
+            yield f"models.{name}.source: unknown source {source!r}{nearest(source, sources.table())}"
+
+
+def _impossible_cells(config: dict) -> Iterator[str]:
+    for method in filter(METHODS.get, config["run"]["methods"]):
+        for task in filter(TASKS.get, config["run"]["tasks"]):
+            needs = METHODS[method].needs
+            if needs and needs not in TASKS[task].offers:
+                yield f"run: {method} on {task} cannot be run: it learns from {needs}, the task offers {', '.join(TASKS[task].offers)}"

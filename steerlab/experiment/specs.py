@@ -1,0 +1,90 @@
+"""The spec of each stage: exactly the leaves that change its bytes, and what its script needs to know.
+
+One function a rule, `(config, doors, **wildcards) -> dict`. The rules turn it into sorted JSON; a change in it, and in
+nothing else of the configuration, reruns the rule.
+"""
+
+from steerlab.data import sources
+from steerlab.experiment.registry import METHODS, TASKS
+
+
+def fetch_source(config: dict, doors: dict, *, source: str, door: str) -> dict:
+    return {"source": source, "door": door, "mirror": config["data"]["mirror"] if door == "mirror" else None} | {
+        "pinned": sources.source_spec(source, door)
+    }
+
+
+def make_task_table(config: dict, doors: dict, *, task: str) -> dict:
+    used = {name: doors[name] for name in TASKS[task].sources}
+    return {"module": TASKS[task].module, "doors": used, "settings": config["tasks"][task]}
+
+
+def prepare_model(config: dict, doors: dict, *, model: str) -> dict:
+    return {"name": model, "definition": config["models"][model]}
+
+
+def capture_activations(config: dict, doors: dict, *, model: str, task: str, site: str, positions: str) -> dict:
+    return _compute(config) | {"site": site, "positions": positions, "activations": config["activations"]}
+
+
+def train_steer(config: dict, doors: dict, *, model: str, method: str, task: str, seed: str) -> dict:
+    hyperparameters = {key: value for key, value in config["steers"][method].items() if key != "strengths"}
+    return _compute(config) | {
+        "steer": METHODS[method].steer,
+        "site": METHODS[method].captures,
+        "positions": METHODS[method].positions,
+        "activations": config["activations"],
+        "hyperparameters": hyperparameters,
+        "seed": int(seed),
+    }
+
+
+def generate_continuations(
+    config: dict, doors: dict, *, model: str, method: str, task: str, split: str, seed: str
+) -> dict:
+    return _compute(config) | {
+        "steer": METHODS[method].steer,
+        "rendering": METHODS[method].rendering,
+        "strengths": config["steers"][method]["strengths"] if METHODS[method].steer else [0.0],
+        "decoding": config["generations"][task],
+        "split": split,
+        "seed": int(seed),
+    }
+
+
+def score_toxicity(config: dict, doors: dict, *, model: str, method: str, task: str, split: str) -> dict:
+    return {"scorer": config["scores"]["toxicity"]["scorer"], "seeds": config["run"]["seeds"]}
+
+
+def score_perplexity(config: dict, doors: dict, *, model: str, method: str, task: str, split: str) -> dict:
+    return _compute(config) | config["scores"]["perplexity"] | {"seeds": config["run"]["seeds"], "split": split}
+
+
+def compute_metrics(config: dict, doors: dict, *, model: str, method: str, task: str, split: str) -> dict:
+    return config["metrics"] | {
+        "model": model,
+        "method": method,
+        "task": task,
+        "split": split,
+        "seeds": config["run"]["seeds"],
+        "data": "sample" if _rests_on_sample(doors, method, task) else "real",
+    }
+
+
+def plot_task(config: dict, doors: dict, *, model: str, task: str) -> dict:
+    return {"model": model, "task": task}
+
+
+def build_report(config: dict, doors: dict) -> dict:
+    return {"config": config, "doors": doors}
+
+
+def _compute(config: dict) -> dict:
+    return {key: config[key] for key in ("device", "dtype", "attention", "threads")}
+
+
+def _rests_on_sample(doors: dict, method: str, task: str) -> bool:
+    """True if anything that the cell was trained or prompted with is sample data."""
+    sampled = {name for name in TASKS[task].sources if doors[name] == "sample"}
+    learnt_from = {"comments"} if METHODS[method].needs else set()
+    return bool(sampled & (learnt_from | (set(TASKS[task].sources) - {"comments"})))

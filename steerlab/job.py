@@ -1,0 +1,230 @@
+"""`with job(snakemake) as j`: the one prelude of every script.
+
+It logs, ends the job when the run that started it is gone, leases a card before torch is imported, hands out temporary
+names that are renamed into place at the end, and leaves a sidecar `<output>.run.json` with how the output was made.
+"""
+
+import contextlib
+import fcntl
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import resource
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from steerlab.experiment.resources import cards
+from steerlab.store import digest, file_digest, write_json
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a script's `run` gets.
+
+    inputs: path, or list of paths, by name; outputs: temporary path by name, renamed when the job ends well;
+    spec: the leaves that change the bytes; store: the whole store; work: this job's own folder in it, named by the
+    digest of its spec, code and inputs; config: the configuration, for what does not change the bytes.
+    """
+
+    inputs: dict
+    outputs: dict[str, Path]
+    spec: dict
+    store: Path
+    work: Path
+    config: dict
+
+
+@contextlib.contextmanager
+def job(snakemake) -> Iterator[Job]:
+    """Run the body of a script; on an error print one line, leave the traceback in the log and exit with 1."""
+    os.environ["OMP_NUM_THREADS"] = str(snakemake.threads)  # read when torch is imported
+    _log_to(Path(snakemake.log[0]))
+    watch_parent_run()
+    finals = {name: Path(path) for name, path in snakemake.output.items()}
+    outputs = {name: _temporary(path) for name, path in finals.items()}
+    started = time.time()
+    try:
+        with lease_card() if snakemake.resources.get("gpu", 0) else contextlib.nullcontext():
+            yield _job(snakemake, finals, outputs)
+        for name, final in finals.items():
+            os.rename(outputs[name], final)
+        write_json(_sidecar(next(iter(finals.values()))), _provenance(snakemake, finals, started))
+    except Exception as error:
+        log.debug("traceback", exc_info=True)
+        message = str(error) if type(error).__module__.startswith("steerlab") else f"{type(error).__name__}: {error}"
+        sys.exit(f"{snakemake.rule}: {message} (log: {snakemake.log[0]})")
+    finally:
+        for path in outputs.values():
+            _remove(path)
+
+
+def _job(snakemake, finals: dict[str, Path], outputs: dict[str, Path]) -> Job:
+    inputs = dict(snakemake.input.items())
+    spec = json.loads(snakemake.params.spec)
+    store = Path(snakemake.config["store"])
+    stage = next(iter(finals.values())).parts[1]
+    contents = {name: _content(paths) for name, paths in inputs.items()}
+    work = store / stage / digest(spec, snakemake.params.get("code"), contents)
+    paths = {name: [Path(p) for p in value] if not isinstance(value, str) else Path(value) for name, value in inputs.items()}
+    return Job(paths, outputs, spec, store, work, snakemake.config)
+
+
+def _content(paths: str | list[str]) -> object:
+    """What names the bytes of an input: its hash; for a model folder its revision; for any other folder all its files."""
+    if not isinstance(paths, str):
+        return [_content(path) for path in paths]
+    path = Path(paths)
+    if path.is_file():
+        return file_digest(path)
+    if (path / "model.json").exists():
+        return file_digest(path / "model.json")
+    files = sorted(file for file in path.rglob("*") if file.is_file() and file.name != ".snakemake_timestamp")
+    return [(str(file.relative_to(path)), file_digest(file)) for file in files]
+
+
+# Outputs ------------------------------------------------------------------------------------------------------------
+
+
+def _temporary(final: Path) -> Path:
+    """A name beside the output; what killed jobs left under such names is removed."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    for left in final.parent.glob(f".{final.name}.*.part"):
+        _remove(left)
+    return final.with_name(f".{final.name}.{os.getpid()}.part")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _sidecar(final: Path) -> Path:
+    return final.with_name(final.name + ".run.json")
+
+
+def _provenance(snakemake, finals: dict[str, Path], started: float) -> dict:
+    ended = time.time()
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "transformers", "snakemake", "pandas")}
+    return {
+        "rule": snakemake.rule,
+        "outputs": [str(path) for path in finals.values()],
+        "wildcards": dict(snakemake.wildcards.items()),
+        "spec": json.loads(snakemake.params.spec),
+        "code": snakemake.params.get("code"),
+        "started": datetime.fromtimestamp(started, UTC).isoformat(),
+        "ended": datetime.fromtimestamp(ended, UTC).isoformat(),
+        "seconds": round(ended - started, 3),
+        "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "threads": snakemake.threads,
+        "gpu": os.environ.get("CUDA_VISIBLE_DEVICES") if snakemake.resources.get("gpu", 0) else None,
+        "host": platform.node(),
+        "versions": {"python": platform.python_version()} | versions,
+    }
+
+
+def _log_to(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    to_file = logging.FileHandler(path, mode="w")
+    to_file.setLevel(logging.DEBUG)
+    to_terminal = logging.StreamHandler()
+    to_terminal.setLevel(logging.WARNING)
+    logging.basicConfig(
+        level=logging.INFO, handlers=[to_file, to_terminal], format="%(asctime)s %(name)s %(levelname)s: %(message)s"
+    )
+    logging.getLogger("steerlab").setLevel(logging.DEBUG)
+
+
+# The run that started the job ---------------------------------------------------------------------------------------
+
+
+def watch_parent_run(seconds: float = 1.0) -> None:
+    """End this process when the snakemake process above it is gone: an orphan would hold a card and write later.
+
+    The nearest ancestor whose command line names snakemake is polled: with `--sdm conda` a shell stands between, so the
+    kernel's parent-death signal would not do.
+    """
+    ancestor = next((pid for pid in _ancestors(os.getpid()) if _is_snakemake(pid)), None)
+    if ancestor is None:
+        return
+    born = _stat(ancestor)[1]
+
+    def watch() -> None:
+        while (stat := _stat(ancestor)) and stat[1] == born:
+            time.sleep(seconds)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _ancestors(pid: int) -> Iterator[int]:
+    while (stat := _stat(pid)) and stat[0] > 1:
+        pid = stat[0]
+        yield pid
+
+
+def _is_snakemake(pid: int) -> bool:
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return any(Path(word.decode(errors="replace")).name == "snakemake" for word in words[:4]) or b"snakemake" in words[:4]
+
+
+def _stat(pid: int) -> tuple[int, int] | None:
+    """Parent id and start time (clock ticks) of a live process; None where there is none or it is a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else (int(fields[1]), int(fields[19]))
+
+
+# Cards --------------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def lease_card(seconds: float = 1.0) -> Iterator[str]:
+    """Hold one card of this machine for this process alone, and make it the only visible one.
+
+    An already set CUDA_VISIBLE_DEVICES (a cluster's) wins. The lock is the kernel's: it is freed on any death. Waits
+    while all cards are held.
+    """
+    if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
+        yield visible
+        return
+    folder = Path(tempfile.gettempdir()) / "steerlab-cards"
+    folder.mkdir(mode=0o777, exist_ok=True)
+    number = len(cards())
+    if not number:
+        raise RuntimeError("device is cuda but nvidia-smi -L lists no card; set device: cpu")
+    waiting = False
+    while True:
+        for index in range(number):
+            with open(folder / f"{index}.lock", "a") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue
+                os.environ["CUDA_VISIBLE_DEVICES"] = str(index)
+                try:
+                    yield str(index)
+                finally:
+                    del os.environ["CUDA_VISIBLE_DEVICES"]
+                return
+        if not waiting:
+            log.warning("all %d cards are held by other jobs; waiting for one", number)
+            waiting = True
+        time.sleep(seconds)
