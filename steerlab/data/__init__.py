@@ -1,0 +1,1 @@
+"""Data: the sources table, the doors through which raw files come, loaders, splits and renderings."""

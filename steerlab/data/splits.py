@@ -1,0 +1,45 @@
+"""Who belongs to which split, decided by SHA-256 of the text and never by row number.
+
+Copies of one dataset differ in order, and a raised n must keep the rows a smaller one had: a text's place depends on the
+text and on nothing else.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+DEV_SHARE = 0.5  # dev picks strengths and layers, test reports: neither may starve
+
+
+def row_id(text: str) -> str:
+    """The first 16 hex digits of the text's SHA-256: the row's key in every table."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def share(key: str, salt: str) -> float:
+    """A number in [0, 1) that only (key, salt) decide; uniform over keys, independent between salts."""
+    first = hashlib.sha256(f"{salt}\0{key}".encode()).digest()[:8]
+    return (int.from_bytes(first, "big") >> 11) / 2**53
+
+
+def dev_or_test(text: str) -> str:
+    """The split of a plain text: "dev" or "test"."""
+    return "dev" if share(text, "dev or test") < DEV_SHARE else "test"
+
+
+def first_by_hash(texts: Iterable[str], n: int | None) -> list[str]:
+    """The first n texts in hash order (all where n is None): a larger n keeps the texts of a smaller one."""
+    return sorted(texts, key=lambda text: (share(text, "order"), text))[:n]
+
+
+def by_seed(ids: Sequence[str], seed: int, held_out: float) -> tuple[list[str], list[str]]:
+    """Train and validation ids of one seed, each in the order given; about `held_out` (0 to 1) of them validate.
+
+    An id's side depends on the id and the seed alone, so other rows may come and go.
+    """
+    if not 0 <= held_out <= 1:
+        raise ValueError(f"held_out is {held_out}; give a share between 0 and 1")
+    validates = [share(id, f"validation {seed}") < held_out for id in ids]
+    return (
+        [id for id, held in zip(ids, validates, strict=True) if not held],
+        [id for id, held in zip(ids, validates, strict=True) if held],
+    )
