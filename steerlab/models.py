@@ -1,0 +1,289 @@
+"""Models: folders of safetensors with a pinned revision, and the handle through which every stage reaches them.
+
+`prepare` writes a model folder once from whatever the config names: a GGUF file, a hub repository, a folder or a random
+tiny model. `ModelHandle` opens it: its description costs no weights, its output embeddings cost one tensor, its body is
+read when a stage runs it.
+"""
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel
+
+from steerlab.store import file_digest, write_json
+
+Tokenizer = Any  # transformers' fast tokenizers share no annotated base class that names what is used here
+
+RECORD = "model.json"
+
+
+class ModelError(ValueError):
+    """A model that cannot be prepared or opened; the message says which, why and what to do."""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What is known of a model without its weights. `revision` is the SHA-256 of the weights (hex)."""
+
+    name: str
+    revision: str
+    folder: Path
+    config: PreTrainedConfig
+    tokenizer: Tokenizer
+
+
+class ModelHandle:
+    """A prepared model folder, opened step by step: `info`, then `output_embeddings()`, then `load()`.
+
+    device: a torch device; dtype: the name of a torch floating dtype; attention: transformers' `attn_implementation`.
+    """
+
+    def __init__(self, folder: Path, *, device: str = "cpu", dtype: str = "float32", attention: str = "sdpa"):
+        self.folder, self.device, self.dtype, self.attention = Path(folder), device, dtype, attention
+
+    @cached_property
+    def info(self) -> ModelInfo:
+        """Name, revision, config and tokenizer; no weights are read. Raises ModelError for a folder not prepared."""
+        record = self.folder / RECORD
+        if not record.is_file():
+            raise ModelError(f"{self.folder} is no prepared model folder: it has no {RECORD}; prepare it first")
+        about = json.loads(record.read_text())
+        config = AutoConfig.from_pretrained(self.folder)
+        return ModelInfo(about["name"], about["revision"], self.folder, config, load_tokenizer(self.folder))
+
+    def output_embeddings(self) -> Tensor:
+        """The matrix that turns the last hidden state into logits, (vocab, hidden), in the handle's dtype and device.
+
+        Read straight from the weights file: the input embeddings where the two are tied. The body is not loaded.
+        """
+        names = _tensor_files(self.folder)
+        wanted = _INPUT_EMBEDDINGS if _tied(self.info.config, names) else _OUTPUT_EMBEDDINGS
+        name = next((name for name in wanted if name in names), None)
+        if name is None:
+            raise ModelError(f"{self.folder} holds none of {', '.join(wanted)}: name this family's output embeddings")
+        with safe_open(names[name], framework="pt") as file:
+            return file.get_tensor(name).to(device=self.device, dtype=getattr(torch, self.dtype))
+
+    def load(self) -> PreTrainedModel:
+        """The model in eval mode with frozen parameters; read at the first call, the same object afterwards."""
+        return self._model
+
+    @cached_property
+    def _model(self) -> PreTrainedModel:
+        model = AutoModelForCausalLM.from_pretrained(
+            self.folder,
+            dtype=getattr(torch, self.dtype),
+            attn_implementation=self.attention,
+            use_safetensors=True,
+            local_files_only=True,
+        )
+        return model.to(self.device).eval().requires_grad_(False)
+
+
+def identity(model: Any) -> tuple[str, str]:
+    """(name, revision) of any loaded model; a model that was not prepared here answers with its hub name and commit."""
+    ours = getattr(model.config, "steerlab", None)
+    if ours:
+        return ours["name"], ours["revision"]
+    return str(model.config._name_or_path), str(getattr(model.config, "_commit_hash", None))
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """The folder's tokenizer; a tokenizer without a pad token pads with its end-of-sequence token.
+
+    Its `padding_side` is not to be trusted (it is not stored): batches are padded by `pad`.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def encode(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Token ids of a whole text, with the special tokens the tokenizer puts in front, never twice.
+
+    A rendering that already opens with the begin-of-sequence token (a chat template does) gets no second one.
+    """
+    return tokenizer(text, add_special_tokens=not opens_with_bos(tokenizer, text))["input_ids"]
+
+
+def opens_with_bos(tokenizer: Tokenizer, text: str) -> bool:
+    return bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)
+
+
+def pad(
+    sequences: Sequence[Sequence[int]], *, side: Literal["left", "right"], pad_id: int, device: str | torch.device = "cpu"
+) -> tuple[Tensor, Tensor]:
+    """Token ids (batch, seq) int64 padded to the longest sequence, and their mask (batch, seq) int64, 1 on real tokens."""
+    width = max((len(sequence) for sequence in sequences), default=0)
+    ids = torch.full((len(sequences), width), pad_id, dtype=torch.int64)
+    mask = torch.zeros_like(ids)
+    for row, sequence in enumerate(sequences):
+        span = slice(width - len(sequence), width) if side == "left" else slice(0, len(sequence))
+        ids[row, span] = torch.tensor(sequence, dtype=torch.int64)
+        mask[row, span] = 1
+    return ids.to(device), mask.to(device)
+
+
+def prepare(definition: dict[str, Any], folder: Path, *, name: str, source: Path | None = None) -> None:
+    """Write the model folder: config.json, model.safetensors, tokenizer files, model.json {name, revision, source}.
+
+    definition: {"kind": "gguf", "expect": {...}} with source = the GGUF file; {"kind": "hub", "repo", "revision"};
+    {"kind": "folder", "path"}; {"kind": "random", "family", "seed", "layers"}. `expect` (any kind, optional) states
+    tokenizer facts that must hold: {"bos": 1, "eos": 2, "pad": 2, "encode": {"Hello world": [19556, 905]}}.
+    folder: absent or empty. A caller who must not be seen half-way writes to a temporary folder and renames it.
+    Raises ModelError with the reason; gguf needs the packages gguf and accelerate.
+    """
+    kind = definition.get("kind")
+    if kind not in _KINDS:
+        raise ModelError(f"model {name!r} has kind {kind!r}; give one of {', '.join(_KINDS)}")
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise ModelError(f"{folder} is not empty; give model {name!r} a new folder")
+    origin = _KINDS[kind](definition, folder, name, source)
+    _sign(folder, name=name, origin=origin)
+    _check(folder, name=name, expect=definition.get("expect", {}))
+
+
+# ---- the kinds: each writes config, weights and tokenizer into `folder` and returns where they came from ----
+
+
+def _from_gguf(definition: dict[str, Any], folder: Path, name: str, source: Path | None) -> str:
+    """Dequantise once to float32.
+
+    A model read from GGUF calls itself quantised and cannot be saved, so its weights move, strictly, into a fresh model
+    of the same config. Reading the result afterwards is a hundred times faster and gives the same logits.
+    """
+    if source is None or not source.is_file():
+        raise ModelError(f"model {name!r} needs its GGUF file, {source} is not there; fetch it and pass it as source")
+    where = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
+    read = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
+    config = type(read.config).from_dict(
+        {key: value for key, value in read.config.to_dict().items() if key != "quantization_config"}
+    )
+    fresh = type(read)(config)
+    fresh.load_state_dict(read.state_dict(), strict=True)
+    fresh.tie_weights()
+    fresh.generation_config = read.generation_config
+    _save(fresh, AutoTokenizer.from_pretrained(**where), folder)
+    return source.name
+
+
+def _from_hub(definition: dict[str, Any], folder: Path, name: str, source: Path | None) -> str:
+    from huggingface_hub import HfApi
+
+    repo, revision = definition["repo"], definition.get("revision", "")
+    if not re.fullmatch(r"[0-9a-f]{40}", revision):
+        raise ModelError(f"model {name!r} pins revision {revision!r} of {repo}; give the commit's 40 hex digits")
+    hub = HfApi(endpoint=definition.get("endpoint"))
+    if not any(file.endswith(".safetensors") for file in hub.list_repo_files(repo, revision=revision)):
+        raise ModelError(f"{repo} at {revision} has no safetensors, and pickles run code; choose a converted revision")
+    hub.snapshot_download(repo, revision=revision, local_dir=folder, allow_patterns=list(_FILES))
+    shutil.rmtree(folder / ".cache", ignore_errors=True)  # the hub client's bookkeeping
+    return f"{repo}@{revision}"
+
+
+def _from_folder(definition: dict[str, Any], folder: Path, name: str, source: Path | None) -> str:
+    path = Path(definition["path"])
+    if not any(path.glob("*.safetensors")):
+        raise ModelError(f"model {name!r}: {path} has no *.safetensors; save the model with safe serialisation first")
+    for pattern in _FILES:
+        for file in path.glob(pattern):
+            shutil.copyfile(file, folder / file.name)
+    return path.name
+
+
+def _random(definition: dict[str, Any], folder: Path, name: str, source: Path | None) -> str:
+    from steerlab.tiny_models import byte_tokenizer, tiny_config
+
+    family, seed, layers = definition["family"], definition["seed"], definition["layers"]
+    with torch.random.fork_rng(devices=[]):  # transformers initialises from the global generator; it is put back after
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(tiny_config(family, layers=layers), dtype=torch.float32)
+    _save(model, byte_tokenizer(), folder)
+    return f"random {family}, seed {seed}, {layers} layers"
+
+
+_KINDS: dict[str, Callable[[dict[str, Any], Path, str, Path | None], str]] = {
+    "gguf": _from_gguf,
+    "hub": _from_hub,
+    "folder": _from_folder,
+    "random": _random,
+}
+
+_FILES = (
+    *("config.json", "generation_config.json", "*.safetensors", "model.safetensors.index.json"),
+    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template*", "vocab.*", "merges.txt"),
+    *("spiece.model", "LICENSE*"),
+)
+
+
+# ---- helpers ----
+
+
+def _save(model: PreTrainedModel, tokenizer: Tokenizer, folder: Path) -> None:
+    model.save_pretrained(folder, max_shard_size="1TB")
+    tokenizer.save_pretrained(folder)
+
+
+def _sign(folder: Path, *, name: str, origin: str) -> None:
+    """Write model.json, and name and revision into config.json, from where every loaded model carries them."""
+    weights = sorted(folder.glob("*.safetensors"))
+    digests = [file_digest(file) for file in weights]
+    revision = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    write_json(folder / RECORD, {"name": name, "revision": revision, "source": origin})
+    config = json.loads((folder / "config.json").read_text())
+    write_json(folder / "config.json", config | {"steerlab": {"name": name, "revision": revision}})
+
+
+def _check(folder: Path, *, name: str, expect: dict[str, Any]) -> None:
+    """Open what was written: the tokenizer must be the one expected and the logits finite.
+
+    Releases of transformers read one and the same GGUF with different tokenizers (a begin-of-sequence token in front of
+    every text, another end of sequence, no pad), which would spoil every result without an error.
+    """
+    handle = ModelHandle(folder)
+    tokenizer = handle.info.tokenizer
+    found = {role: getattr(tokenizer, f"{role}_token_id") for role in ("bos", "eos", "pad") if role in expect}
+    found["encode"] = {text: tokenizer(text)["input_ids"] for text in expect.get("encode", {})}
+    for fact, value in expect.items():
+        if found.get(fact) != value:
+            raise ModelError(
+                f"model {name!r}: the tokenizer's {fact} is {found.get(fact)}, expected {value}; "
+                "use the pinned transformers release or correct `expect`"
+            )
+    with torch.no_grad():
+        logits = handle.load()(torch.tensor([encode(tokenizer, "Hello world")])).logits
+    if not logits.isfinite().all():
+        raise ModelError(f"model {name!r} gives logits that are not finite; the weights of its source are damaged")
+
+
+def _tensor_files(folder: Path) -> dict[str, Path]:
+    """Tensor name -> the safetensors file that holds it."""
+    names = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            names.update(dict.fromkeys(file.keys(), path))
+    return names
+
+
+# Checkpoint names, by family: GPT-NeoX calls its head embed_out; OPT and GPT-2 nest their embeddings.
+_OUTPUT_EMBEDDINGS = ("lm_head.weight", "embed_out.weight")
+_INPUT_EMBEDDINGS = (
+    *("model.embed_tokens.weight", "transformer.wte.weight", "wte.weight", "gpt_neox.embed_in.weight"),
+    *("model.decoder.embed_tokens.weight", "decoder.embed_tokens.weight"),
+)
+
+
+def _tied(config: PreTrainedConfig, names: dict[str, Path]) -> bool:
+    return bool(config.tie_word_embeddings) and not any(name in names for name in _OUTPUT_EMBEDDINGS)
