@@ -232,15 +232,13 @@ def _attach(place: _Place, visit: Callable[[Tensor], Tensor | None]) -> Removabl
 
     def before(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         edited = visit(args[0].unflatten(-1, (place.heads, -1)) if place.heads else args[0])
-        if edited is not None:
-            return (edited.flatten(-2) if place.heads else edited, *args[1:])
+        return None if edited is None else (edited.flatten(-2) if place.heads else edited, *args[1:])
 
     def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         if isinstance(output, Tensor):
             return visit(output)
         edited = visit(output[0])  # the blocks of some families return (hidden states, attention weights)
-        if edited is not None:
-            return (edited, *output[1:])
+        return None if edited is None else (edited, *output[1:])
 
     def after_model(model: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if not isinstance(output, ModelOutput):
@@ -269,9 +267,14 @@ def _edit_states(forwards: "_Forwards", site: Site, fn: Edit, scope: Scope, stat
             f"the edit at {site} made {edited.dtype} of shape {tuple(edited.shape)} out of {states.dtype} "
             f"{tuple(states.shape)}; return the same shape and dtype"
         )
-    if in_scope is True:
-        return edited
-    return torch.where(in_scope.reshape(*in_scope.shape, *[1] * (states.ndim - 2)), edited, states)
+    if in_scope is not True:
+        edited = torch.where(in_scope.reshape(*in_scope.shape, *[1] * (states.ndim - 2)), edited, states)
+    if site.name == "lm_head_input" and edited.stride() != states.stride():
+        # logits_to_keep cuts a view, and the head's product rounds by layout: without this, not bit for bit the base.
+        edited = torch.empty_strided(states.shape, states.stride(), dtype=states.dtype, device=states.device).copy_(
+            edited
+        )
+    return edited
 
 
 # ---- following a model: what its forwards are about ----

@@ -20,7 +20,7 @@ def tiny_config(family: str, *, layers: int = 4) -> PreTrainedConfig:
     """
     if family not in FAMILIES:
         raise ValueError(f"no tiny model of family {family!r}; choose one of {', '.join(FAMILIES)}")
-    shared = dict(vocab_size=VOCAB_SIZE, bos_token_id=EOS_ID, eos_token_id=EOS_ID, pad_token_id=EOS_ID)
+    shared = {"vocab_size": VOCAB_SIZE, "bos_token_id": EOS_ID, "eos_token_id": EOS_ID, "pad_token_id": EOS_ID}
     return AutoConfig.for_model(family, **shared, **_SHAPES[family](layers))
 
 
@@ -72,30 +72,30 @@ _SHAPES = {
     "gemma": lambda layers: _llama_like(layers, head_dim=6),
     "gemma2": lambda layers: _gemma_like(layers, sliding_window=128),
     "gemma3_text": lambda layers: _gemma_like(layers, sliding_window=128, sliding_window_pattern=2),
-    "gpt2": lambda layers: dict(n_embd=16, n_layer=layers, n_head=4, n_positions=256),
-    "gpt_neo": lambda layers: dict(
-        hidden_size=16,
-        intermediate_size=24,
-        num_layers=layers,
-        num_heads=4,
-        max_position_embeddings=256,
-        attention_types=[[["global", "local"], layers // 2], [["global"], layers % 2]],
-    ),
-    "gpt_neox": lambda layers: dict(
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        max_position_embeddings=256,
-    ),
-    "gptj": lambda layers: dict(n_embd=16, n_layer=layers, n_head=4, n_positions=256, rotary_dim=2),
-    "opt": lambda layers: dict(
-        hidden_size=16,
-        ffn_dim=24,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        max_position_embeddings=256,
-        word_embed_proj_dim=16,
-    ),
+    "gpt2": lambda layers: {"n_embd": 16, "n_layer": layers, "n_head": 4, "n_positions": 256},
+    "gpt_neo": lambda layers: {
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_layers": layers,
+        "num_heads": 4,
+        "max_position_embeddings": 256,
+        "attention_types": [[["global", "local"], layers // 2], [["global"], layers % 2]],
+    },
+    "gpt_neox": lambda layers: {
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 256,
+    },
+    "gptj": lambda layers: {"n_embd": 16, "n_layer": layers, "n_head": 4, "n_positions": 256, "rotary_dim": 2},
+    "opt": lambda layers: {
+        "hidden_size": 16,
+        "ffn_dim": 24,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 256,
+        "word_embed_proj_dim": 16,
+    },
 }
 FAMILIES = tuple(_SHAPES)

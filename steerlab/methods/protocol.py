@@ -77,7 +77,7 @@ class Activations(Protocol):
         ...
 
     def shards(self, site: Site) -> Iterator[tuple[np.ndarray, Tensor]]:
-        """For each shard, the index of the data's row of each state, (states,) int64, and the states, (states, hidden)."""
+        """Shard by shard: the index of each state's row in the data, (states,) int64; the states, (states, hidden)."""
         ...
 
 

@@ -1,0 +1,139 @@
+"""What the laws are about: an edit of every kind on a tiny model of every family, and every registered method on two.
+
+A method registered later is a subject as soon as it has its line in the registry; no test changes.
+"""
+
+import functools
+import tempfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from steerlab import activations, models, sites
+from steerlab.experiment.registry import METHODS
+from steerlab.methods import load_class
+from steerlab.methods.protocol import Steer
+from steerlab.models import ModelHandle
+from steerlab.sites import SCOPES, Edit, Site, Where
+from steerlab.tiny_models import FAMILIES, byte_tokenizer, tiny_config
+
+LAYERS = 3
+METHOD_FAMILIES = ("gpt2", "llama")  # learned positions and a bias everywhere; rotary and grouped queries
+STEERS = tuple(name for name, method in METHODS.items() if method.steer is not None)
+
+
+@functools.cache
+def tiny_model(family: str, seed: int = 0) -> PreTrainedModel:
+    """A random tiny model whose weights are so large that every token counts."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(tiny_config(family, layers=LAYERS))
+        for parameter in model.parameters():
+            parameter.data += 0.2 * torch.randn_like(parameter)
+    return model.eval().requires_grad_(False)
+
+
+@functools.cache
+def handle(family: str, seed: int = 0) -> ModelHandle:
+    """The same as a prepared model folder."""
+    folder = Path(tempfile.mkdtemp(prefix=f"tiny-{family}-"))
+    tiny_model(family, seed).save_pretrained(folder / "source")
+    byte_tokenizer().save_pretrained(folder / "source")
+    definition = {"kind": "folder", "path": str(folder / "source")}
+    models.prepare(definition, folder / "model", name=f"tiny-{family}-{seed}")
+    return ModelHandle(folder / "model")
+
+
+def every_site(layers: int = LAYERS) -> list[Site]:
+    """Every site of a model, from its input to its output."""
+    blocks = [Site(name, layer) for layer in range(layers) for name in ("attention_heads", "block_output")]
+    return [Site("embeddings"), *blocks, Site("lm_head_input"), Site("logits")]
+
+
+def training_texts() -> pd.DataFrame:
+    """Ten texts, six wished and four unwished; columns id, label, text."""
+    wished = ["thank you", "how kind", "well done", "lovely day", "good job", "yes please"]
+    unwished = ["go away", "you fool", "shut up", "I hate it"]
+    texts = wished + unwished
+    labels = [1.0] * len(wished) + [-1.0] * len(unwished)
+    return pd.DataFrame({"id": [f"id{i}" for i in range(len(texts))], "label": labels, "text": texts})
+
+
+def fit(method: str, family: str, seed: int = 0) -> Steer:
+    """A registered method fitted on the training texts with its default hyperparameters."""
+    model, line, data = handle(family), METHODS[method], training_texts()
+    captured = None
+    if line.captures:
+        rows = activations.select(model.info.tokenizer, list(data.text), line.positions)
+        store = Path(tempfile.mkdtemp(prefix="activations-"))
+        captured = activations.capture(model, rows, line.captures, folder=store, batch_rows=4, shard_rows=4)
+    return load_class(line.steer).fit(model, data, captured, seed=seed)
+
+
+fitted = functools.cache(fit)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A way of attaching something to a model. changes: False for what must leave the logits as they are."""
+
+    name: str
+    family: str
+    attached: Callable[[PreTrainedModel], AbstractContextManager[None]]
+    changes: bool = True
+    is_steer: bool = False
+
+    @property
+    def model(self) -> PreTrainedModel:
+        return handle(self.family).load() if self.is_steer else tiny_model(self.family)
+
+    def __str__(self) -> str:
+        return f"{self.family}-{self.name}"
+
+
+def _edits(family: str) -> list[Subject]:
+    def subject(name: str, edits: dict[Site, Edit], scope: str, changes: bool = True) -> Subject:
+        attached = functools.partial(sites.edit, edits=edits, scope=scope)
+        return Subject(f"{name}-{scope}", family, attached, changes)
+
+    kinds = (
+        ("nothing", dict.fromkeys(every_site(), _nothing), False),
+        ("vector", dict.fromkeys(every_site(), _vector), True),
+        ("head", {Site("attention_heads", 1): _head}, True),
+    )
+    return [subject(name, edits, scope, changes) for scope in SCOPES for name, edits, changes in kinds]
+
+
+def _nothing(x: Tensor, where: Where) -> Tensor:
+    return x.clone()  # a new tensor of the same bytes, so that scopes and reshapes are not skipped
+
+
+def _vector(x: Tensor, where: Where) -> Tensor:
+    return x + 0.3 * torch.linspace(-1, 1, x.shape[-1])
+
+
+def _head(x: Tensor, where: Where) -> Tensor:
+    """One head's output grows with the position, the other way after the prompt: wrong positions show in the logits."""
+    sign = where.is_prompt.to(x.dtype) * 2 - 1
+    edited = x.clone()
+    edited[:, :, 2] += (0.2 * sign * (1 + where.position))[..., None]
+    return edited
+
+
+def _steers(family: str) -> list[Subject]:
+    return [
+        Subject(method, family, lambda model, method=method: fitted(method, family).attached(model), is_steer=True)
+        for method in STEERS
+    ]
+
+
+SUBJECTS = [subject for family in FAMILIES for subject in _edits(family)]
+SUBJECTS += [subject for family in METHOD_FAMILIES for subject in _steers(family)]
+CHANGING = [subject for subject in SUBJECTS if subject.changes]
+UNCHANGING = [subject for subject in SUBJECTS if not subject.changes]
