@@ -64,7 +64,8 @@ class ModelHandle:
     def output_embeddings(self) -> Tensor:
         """The matrix that turns the last hidden state into logits, (vocab, hidden), in the handle's dtype and device.
 
-        Read straight from the weights file: the input embeddings where the two are tied. The body is not loaded.
+        Read straight from the weights file: the input embeddings where the two are tied. The body is not loaded. A bias
+        (GPT-J has one) is not part of it.
         """
         names = _tensor_files(self.folder)
         wanted = _INPUT_EMBEDDINGS if _tied(self.info.config, names) else _OUTPUT_EMBEDDINGS
@@ -138,7 +139,7 @@ def pad(
 def prepare(definition: dict[str, Any], folder: Path, *, name: str, source: Path | None = None) -> None:
     """Write the model folder: config.json, model.safetensors, tokenizer files, model.json {name, revision, source}.
 
-    definition: {"kind": "gguf", "expect": {...}} with source = the GGUF file; {"kind": "hub", "repo", "revision"};
+    definition: {"kind": "gguf"} with source = the GGUF file or its folder; {"kind": "hub", "repo", "revision"};
     {"kind": "folder", "path"}; {"kind": "random", "family", "seed", "layers"}. `expect` (any kind, optional) states
     tokenizer facts that must hold: {"bos": 1, "eos": 2, "pad": 2, "encode": {"Hello world": [19556, 905]}}.
     folder: absent or empty. A caller who must not be seen half-way writes to a temporary folder and renames it.
@@ -159,13 +160,15 @@ def prepare(definition: dict[str, Any], folder: Path, *, name: str, source: Path
 
 
 def _from_gguf(definition: dict[str, Any], folder: Path, name: str, source: Path | None) -> str:
-    """Dequantise once to float32.
+    """Dequantise once to float32. `source` is the GGUF file, or a folder with one such file in it.
 
     A model read from GGUF calls itself quantised and cannot be saved, so its weights move, strictly, into a fresh model
     of the same config. Reading the result afterwards is a hundred times faster and gives the same logits.
     """
-    if source is None or not source.is_file():
-        raise ModelError(f"model {name!r} needs its GGUF file, {source} is not there; fetch it and pass it as source")
+    files = [source] if source and source.is_file() else sorted(source.rglob("*.gguf")) if source else []
+    if len(files) != 1:
+        raise ModelError(f"model {name!r} needs one GGUF file, {source} gives {len(files)}; pass the file as source")
+    source = files[0]
     where = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
     read = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
     config = type(read.config).from_dict(
@@ -252,7 +255,7 @@ def _check(folder: Path, *, name: str, expect: dict[str, Any]) -> None:
     Releases of transformers read one and the same GGUF with different tokenizers (a begin-of-sequence token in front of
     every text, another end of sequence, no pad), which would spoil every result without an error.
     """
-    handle = ModelHandle(folder)
+    handle = ModelHandle(folder, attention="eager")  # the one kernel that every family has
     tokenizer = handle.info.tokenizer
     found = {role: getattr(tokenizer, f"{role}_token_id") for role in ("bos", "eos", "pad") if role in expect}
     found["encode"] = {text: tokenizer(text)["input_ids"] for text in expect.get("encode", {})}

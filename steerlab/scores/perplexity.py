@@ -1,0 +1,55 @@
+"""Perplexity of continuations under the unsteered model: the price in fluency that a steer pays."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from steerlab import store
+from steerlab.data import tables
+from steerlab.models import ModelHandle
+from steerlab.scores.likelihood import log_likelihoods
+
+PROMPTS_A_SHARD = 10  # what a killed job loses at most
+
+
+def of_cell(
+    model: Path, table: Path, continuations: Sequence[Path], spec: Mapping[str, Any], work: Path
+) -> pd.DataFrame:
+    """The scores of one cell, all seeds and strengths, a few prompts at a time; finished shards lie in `work`.
+
+    The perplexity is always taken after the plain prompt, whatever rendering the continuation was drawn from.
+    continuations: one file a seed, in the order of spec["seeds"]; spec: device, dtype, attention, split, seeds,
+    tokens_a_batch.
+    """
+    handle = ModelHandle(model, device=spec["device"], dtype=spec["dtype"], attention=spec["attention"])
+    prompts = pd.DataFrame(tables.prompts(table, split=spec["split"], rendering="plain"), columns=["id", "text"])
+    generations = tables.continuations(continuations, spec["seeds"])
+    shards = [prompts[start : start + PROMPTS_A_SHARD] for start in range(0, len(prompts), PROMPTS_A_SHARD)]
+
+    def compute(index: int) -> pd.DataFrame:
+        rows = generations[generations["id"].isin(shards[index]["id"])]
+        return score(handle, rows, shards[index], tokens_a_batch=spec["tokens_a_batch"])
+
+    names = [f"{number:05d}" for number in range(len(shards))]
+    rows = store.resume(work, names, compute, desc="perplexity", unit="shard")
+    return rows.sort_values(["seed", "strength", "id", "sample"], ignore_index=True)
+
+
+def score(handle: ModelHandle, generations: pd.DataFrame, prompts: pd.DataFrame, *, tokens_a_batch: int) -> pd.DataFrame:
+    """How unlikely the unsteered model finds each continuation after its prompt.
+
+    generations: columns id and text (the continuation), and any others; prompts: columns id and text, one row an id.
+    Returns the generations without text and tokens, in their order, with scorer ("<model name>, unsteered"), nll (nats,
+    summed over the scored tokens) and tokens (their number; 0 for an empty continuation). The perplexity of any set of
+    rows is exp(sum of nll / sum of tokens). Raises KeyError for an id without a prompt.
+    """
+    texts = prompts.set_index("id", verify_integrity=True)["text"]
+    pairs = [(texts[id_], text) for id_, text in zip(generations["id"], generations["text"])]
+    scored = log_likelihoods(handle.load(), handle.info.tokenizer, pairs, tokens_a_batch=tokens_a_batch)
+    return generations.drop(columns=["text", "tokens"], errors="ignore").assign(
+        scorer=f"{handle.info.name}, unsteered",
+        nll=[nll for nll, _ in scored],
+        tokens=[tokens for _, tokens in scored],
+    )
