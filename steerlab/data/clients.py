@@ -10,36 +10,40 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 
 def main(client: str, origin: str, remote: str, folder: str) -> None:
     try:
         answer = {"hub": hub, "kaggle": kaggle}[client](origin, remote, Path(folder))
     except Exception as error:  # the clients raise a dozen kinds: what counts is the status they carry
-        answer = {"fault": _fault(error), "detail": str(error).strip().splitlines()[0] if str(error).strip() else repr(error)}
-    print(json.dumps(answer))
+        answer = {
+            "fault": _fault(error),
+            "detail": str(error).strip().splitlines()[0] if str(error).strip() else repr(error),
+        }
+    sys.stdout.write(json.dumps(answer) + "\n")
 
 
 def hub(origin: str, remote: str, folder: Path) -> dict[str, str]:
     """origin: datasets|models/<owner>/<name>@<commit>. The client keeps its partial file in `folder` and resumes it."""
     from huggingface_hub import hf_hub_download
 
-    (kind, _, repository), _, revision = origin.partition("/"), None, None
+    kind, _, repository = origin.partition("/")
     repository, _, revision = repository.partition("@")
-    path = hf_hub_download(
-        repository, remote, repo_type=kind.removesuffix("s"), revision=revision or None, local_dir=folder / "hub"
-    )
-    return {"path": path}
+    into = folder / "hub"
+    return {"path": hf_hub_download(repository, remote, repo_type=kind[:-1], revision=revision, local_dir=into)}
 
 
-def kaggle(origin: str, remote: str, folder: Path) -> dict[str, str]:
-    """origin: competitions/<slug> or datasets/<owner>/<slug>[/versions/<n>]. The address it gives is good for minutes."""
+def kaggle(origin: str, remote: str, _folder: Path) -> dict[str, str]:
+    """origin: competitions/<slug> or datasets/<owner>/<slug>[/versions/<n>]. The address is good for minutes."""
     from kagglesdk import KaggleClient
     from kagglesdk.competitions.types.competition_api_service import ApiDownloadDataFileRequest
     from kagglesdk.datasets.types.dataset_api_service import ApiDownloadDatasetRequest
 
     kind, *slugs = origin.split("/")
-    with KaggleClient(username=os.environ.get("KAGGLE_USERNAME"), password=os.environ.get("KAGGLE_KEY")) as client:
+    with KaggleClient(
+        username=os.environ.get("KAGGLE_USERNAME", ""), password=os.environ.get("KAGGLE_KEY", "")
+    ) as client:
         if kind == "competitions":
             question = ApiDownloadDataFileRequest()
             question.competition_name, question.file_name = slugs[0], remote
@@ -49,8 +53,9 @@ def kaggle(origin: str, remote: str, folder: Path) -> dict[str, str]:
             question.owner_slug, question.dataset_slug, question.file_name = slugs[0], slugs[1], remote
             question.dataset_version_number = int(slugs[3]) if len(slugs) > 3 else None
             answer = client.datasets.dataset_api_client.download_dataset(question)
-        answer.close()
-    return {"url": answer.url}
+        response = cast(Any, answer)  # declared as a redirect, in truth the response it led to
+        response.close()
+    return {"url": response.url}
 
 
 def _fault(error: Exception) -> str:
@@ -63,7 +68,9 @@ def _fault(error: Exception) -> str:
         if type(cause).__name__ == "GatedRepoError" or status == 403:
             return "terms"
         if status is not None:
-            return {401: "credentials", 404: "missing"}.get(status, "transient" if status >= 500 or status == 429 else "missing")
+            return {401: "credentials", 404: "missing"}.get(
+                status, "transient" if status >= 500 or status == 429 else "missing"
+            )
         cause = cause.__cause__ or cause.__context__
     return "transient"
 

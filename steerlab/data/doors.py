@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, cast
 
 from steerlab.data.download import MIB, Refused, Transient, download, patiently
 from steerlab.data.sources import SAMPLE, Door, File, Source
@@ -46,8 +46,8 @@ def fetch(
     """Bring every file of a source's door into `folder`; files that lie there whole are left alone.
 
     mirror: the mirror folder, for door "mirror". environ: environment of pip and of the hubs' clients (index settings,
-    HF_ENDPOINT, keys). parts: where partial downloads wait (default: a hidden folder beside `folder`, so that they survive
-    when `folder` is deleted). pause: seconds before the second attempt, doubled each time.
+    HF_ENDPOINT, keys). parts: where partial downloads wait (default: a hidden folder beside `folder`, so that they
+    survive when `folder` is deleted). pause: seconds before the second attempt, doubled each time.
     Raises FetchError; then no file stands under its final name that is not whole.
     """
     if door not in source.doors:
@@ -69,7 +69,9 @@ def fetch(
                 f"the disk is full at {folder}", f"free {-(-file.bytes // MIB)} MiB there and run again"
             ) from error
         except Transient as error:
-            raise errand.error(f"gave up after several attempts: {error}", "run again later: it goes on where it stopped") from error
+            raise errand.error(
+                f"gave up after several attempts: {error}", "run again later: it goes on where it stopped"
+            ) from error
     shutil.rmtree(parts, ignore_errors=True)
 
 
@@ -221,7 +223,7 @@ def _place(errand: Errand, obtained: Path, target: Path) -> None:
 
     def write(temporary: Path) -> None:
         digest, size = hashlib.sha256(), 0
-        with _opened(errand, obtained) as stream, open(temporary, "wb") as out:
+        with _opened(errand, obtained) as stream, temporary.open("wb") as out:
             for block in _blocks(stream):
                 digest.update(block)
                 size += len(block)
@@ -230,7 +232,8 @@ def _place(errand: Errand, obtained: Path, target: Path) -> None:
             if errand.parts in obtained.parents:
                 obtained.unlink()
             raise errand.error(
-                f"{size} bytes with SHA-256 {digest.hexdigest()[:12]}..., not the pinned {file.bytes} with {file.sha256[:12]}...",
+                f"it has {size} bytes with SHA-256 {digest.hexdigest()[:12]}..., "
+                f"not the pinned {file.bytes} with {file.sha256[:12]}...",
                 "run again; if it stays so, the publisher has changed the file: choose another door",
             )
 
@@ -238,26 +241,28 @@ def _place(errand: Errand, obtained: Path, target: Path) -> None:
 
 
 @contextmanager
-def _opened(errand: Errand, obtained: Path) -> Iterator[BinaryIO]:
+def _opened(errand: Errand, obtained: Path) -> Iterator[IO[bytes]]:
     """The file's bytes: `obtained` itself, or the member of the zip or tar archive that it is."""
     member = errand.file.member
     try:
         if not member:
-            with open(obtained, "rb") as stream:
+            with obtained.open("rb") as stream:
                 yield stream
         elif zipfile.is_zipfile(obtained):
             with zipfile.ZipFile(obtained) as archive, archive.open(member) as stream:
                 yield stream
         else:
-            with tarfile.open(obtained) as archive, archive.extractfile(member) as stream:
+            with tarfile.open(obtained) as archive, cast(IO[bytes], archive.extractfile(member)) as stream:
                 yield stream
     except (KeyError, zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
         if errand.parts in obtained.parents:
             obtained.unlink()
-        raise errand.error(f"no member {member} can be read from the archive", "run again or choose another door") from error
+        raise errand.error(
+            f"no member {member} can be read from the archive", "run again or choose another door"
+        ) from error
 
 
-def _blocks(stream: BinaryIO) -> Iterator[bytes]:
+def _blocks(stream: IO[bytes]) -> Iterator[bytes]:
     while block := stream.read(MIB):
         yield block
 

@@ -80,7 +80,7 @@ def _attempt(url: str, part: Path, size: int | None, desc: str) -> None:
             blocks = progress(
                 answer.iter_content(MIB), total=-(-int(length) // MIB) if length else None, desc=desc, unit="MiB"
             )
-            with open(part, "ab" if resumes else "wb") as out:
+            with part.open("ab" if resumes else "wb") as out:
                 for block in blocks:
                     out.write(block)
                 out.flush()

@@ -1,7 +1,7 @@
 """Loaders: one function a file format, each from a path to rows (text: str, label: float).
 
-label is +1.0 for wished (civil), -1.0 for unwished (toxic), NaN for a prompt. The files are pinned by hash, so a row that
-cannot be read means that file and loader disagree: all such rows are reported with their lines, and nothing is loaded.
+label is +1.0 for wished (civil), -1.0 for unwished (toxic), NaN for a prompt. The files are pinned by hash, so a row
+that cannot be read means that file and loader disagree: all such rows are reported with their lines, none is loaded.
 """
 
 import csv
@@ -17,8 +17,8 @@ from steerlab.data.sources import Source, table
 
 log = logging.getLogger(__name__)
 
-# Perspective's TOXICITY: 0.5 and more is called toxic, as in RealToxicityPrompts; below 0.1 civil, so that the two classes
-# are apart; what lies between is in neither.
+# Perspective's TOXICITY: 0.5 and more is called toxic, as in RealToxicityPrompts; below 0.1 civil, so that the two
+# classes are apart; what lies between is in neither.
 TOXIC_FROM, CIVIL_BELOW = 0.5, 0.1
 SPREADSHEET_ERROR = "#ERROR!"  # four cells of the published file hold it in place of a comment
 
@@ -110,7 +110,7 @@ def _json_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Records with the line each begins at: comments hold newlines, so records and lines are not the same."""
-    with open(path, encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8", newline="") as file:
         reader = csv.reader(file)
         header, begins = next(reader), reader.line_num + 1
         for values in reader:

@@ -6,8 +6,8 @@ SLOT = "{text}"
 def render(text: str, rendering: str, wording: str = SLOT) -> str:
     """The prompt of a plain text.
 
-    rendering: "plain" (the text itself) or "instructed" (`wording`, a task's instruction from the config, with the text in
-    its one {text} slot). Other braces in text or wording are left as they are.
+    rendering: "plain" (the text itself) or "instructed" (`wording`, a task's instruction from the config, with the text
+    in its one {text} slot). Other braces in text or wording are left as they are.
     """
     match rendering:
         case "plain":

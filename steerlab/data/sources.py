@@ -1,4 +1,4 @@
-"""The sources table (sources.yaml) as data: what each source is, through which doors it comes, and which door a run takes.
+"""The sources table (sources.yaml) as data: what each source is, by which doors it comes, which door a run takes.
 
 Reads no file but the table and asks only whether mirror files exist: light enough for the Snakefile and the plan. The
 bytes come through steerlab.data.doors.
@@ -91,8 +91,9 @@ def choose_doors(
     """The door each needed source is taken through (source -> kind), and one line for each fault found on the way.
 
     data_config: {door: public|mirror, mirror: folder or None, sources: {source: kind}}.
-    public: the door that `sources` names, or where it names none the first one in the table. mirror: all that the mirror
-    folder has; what it lacks must have a door named in `sources`, else it is a fault. A source with a fault has no door.
+    public: the door that `sources` names, or where it names none the first one in the table. mirror: all that the
+    mirror folder has; what it lacks must have a door named in `sources`, else it is a fault. A source with a fault has
+    no door.
     """
     sources, needed = table() if sources is None else sources, list(needed)
     named = {name: kind for name, kind in (data_config.get("sources") or {}).items() if kind is not None}
@@ -143,11 +144,15 @@ def _lacks(mirror: Path | None, source: Source) -> list[str]:
     if mirror is None:
         return [f"{source.name} comes from a mirror, but data.mirror names no folder"]
     files = source.doors["mirror"].files
-    return [f"mirror {mirror} lacks {file.remote} ({source.name})" for file in files if not (mirror / file.remote).is_file()]
+    return [
+        f"mirror {mirror} lacks {file.remote} ({source.name})" for file in files if not (mirror / file.remote).is_file()
+    ]
 
 
 def _source(name: str, row: Mapping) -> Source:
-    return Source(name, row["licence"], row["citation"], {kind: _door(kind, door) for kind, door in row["doors"].items()})
+    return Source(
+        name, row["licence"], row["citation"], {kind: _door(kind, door) for kind, door in row["doors"].items()}
+    )
 
 
 def _door(kind: str, row: Mapping) -> Door:

