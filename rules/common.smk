@@ -5,6 +5,7 @@ from steerlab import experiment
 from steerlab.experiment import names
 
 x = experiment.load_or_exit(config)
+config.update(x.config)  # scripts find the store and the mirror in it, which change no bytes
 print(
     f"device: {x.config['device']}, dtype: {x.config['dtype']}, store: {x.config['store']}",
     file=sys.stderr,

@@ -6,10 +6,11 @@ from steerlab.job import job
 
 
 def run(*, source: list[Path], folder: Path, spec: dict) -> None:
-    """Write the model folder. source: the raw folder it is made from, or nothing."""
+    """Write the model folder. source: the raw folder with the file it is made from, or nothing."""
     from steerlab import models
 
-    models.prepare(spec["definition"], folder, name=spec["name"], source=source[0] if source else None)
+    file = next(source[0].glob("*.gguf")) if source else None
+    models.prepare(spec["definition"], folder, name=spec["name"], source=file)
 
 
 if "snakemake" in globals():

@@ -7,16 +7,9 @@ from steerlab.job import job
 
 def run(*, model: Path, table: Path, continuations: list[Path], scores: Path, spec: dict, work: Path) -> None:
     """Write one row a continuation; finished batches lie in `work`. continuations: one file a seed."""
-    from steerlab.data import tables
-    from steerlab.models import ModelHandle
     from steerlab.scores import perplexity
 
-    handle = ModelHandle(model, device=spec["device"], dtype=spec["dtype"], attention=spec["attention"])
-    prompts = dict(tables.prompts(table, split=spec["split"], rendering="plain"))
-    texts = tables.continuations(continuations, spec["seeds"])
-    perplexity.score(handle, prompts, texts, tokens_a_batch=spec["tokens_a_batch"], work=work).to_parquet(
-        scores, index=False
-    )
+    perplexity.of_cell(model, table, continuations, spec, work).to_parquet(scores, index=False)
 
 
 if "snakemake" in globals():

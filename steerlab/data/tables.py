@@ -1,5 +1,6 @@
 """Reading a task's table (results/data/<task>.parquet): which rows are trained on, which are asked."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -20,7 +21,7 @@ def prompts(path: Path, *, split: str, rendering: str) -> list[tuple[str, str]]:
     return list(zip(rows.id, rows.text))
 
 
-def continuations(paths: list[Path], seeds: list[int]) -> pd.DataFrame:
+def continuations(paths: Sequence[Path], seeds: Sequence[int]) -> pd.DataFrame:
     """The generations of all seeds with a column `seed`. paths: one file a seed, in the order of `seeds`."""
     frames = [pd.read_parquet(path).assign(seed=seed) for path, seed in zip(paths, seeds, strict=True)]
     return pd.concat(frames, ignore_index=True)

@@ -16,7 +16,8 @@ def fetch_source(config: dict, doors: dict, *, source: str, door: str) -> dict:
 
 def make_task_table(config: dict, doors: dict, *, task: str) -> dict:
     used = {name: doors[name] for name in TASKS[task].sources}
-    return {"module": TASKS[task].module, "doors": used, "settings": config["tasks"][task]}
+    settings = config["tasks"][task] | {"renderings": ["plain", "instructed"]}
+    return {"module": TASKS[task].module, "doors": used, "settings": settings}
 
 
 def prepare_model(config: dict, doors: dict, *, model: str) -> dict:
