@@ -49,24 +49,26 @@ class Job:
 def job(snakemake) -> Iterator[Job]:
     """Run the body of a script; on an error print one line, leave the traceback in the log and exit with 1."""
     os.environ["OMP_NUM_THREADS"] = str(snakemake.threads)  # read when torch is imported
-    _log_to(Path(snakemake.log[0]))
     watch_parent_run()
     finals = {name: Path(path) for name, path in snakemake.output.items()}
     outputs = {name: _temporary(path) for name, path in finals.items()}
     started = time.time()
-    try:
-        with lease_card() if snakemake.resources.get("gpu", 0) else contextlib.nullcontext():
-            yield _job(snakemake, finals, outputs)
-        for name, final in finals.items():
-            os.rename(outputs[name], final)
-        write_json(_sidecar(next(iter(finals.values()))), _provenance(snakemake, finals, started))
-    except Exception as error:
-        log.debug("traceback", exc_info=True)
-        message = str(error) if type(error).__module__.startswith("steerlab") else f"{type(error).__name__}: {error}"
-        sys.exit(f"{snakemake.rule}: {message} (log: {snakemake.log[0]})")
-    finally:
-        for path in outputs.values():
-            _remove(path)
+    with _logging_to(Path(snakemake.log[0])):
+        try:
+            with lease_card() if snakemake.resources.get("gpu", 0) else contextlib.nullcontext():
+                yield _job(snakemake, finals, outputs)
+            for name, final in finals.items():
+                _remove(final)
+                outputs[name].rename(final)
+            write_json(_sidecar(next(iter(finals.values()))), _provenance(snakemake, finals, started))
+        except Exception as error:
+            log.debug("traceback", exc_info=True)
+            own = type(error).__module__.startswith("steerlab")
+            message = str(error) if own else f"{type(error).__name__}: {error}"
+            sys.exit(f"{snakemake.rule}: {message} (log: {snakemake.log[0]})")
+        finally:
+            for path in outputs.values():
+                _remove(path)
 
 
 def _job(snakemake, finals: dict[str, Path], outputs: dict[str, Path]) -> Job:
@@ -135,16 +137,27 @@ def _provenance(snakemake, finals: dict[str, Path], started: float) -> dict:
     }
 
 
-def _log_to(path: Path) -> None:
+@contextlib.contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    """Everything from DEBUG on of this package goes to the file, INFO of others; warnings to the terminal as well."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    to_file = logging.FileHandler(path, mode="w")
-    to_file.setLevel(logging.DEBUG)
-    to_terminal = logging.StreamHandler()
+    root, ours = logging.getLogger(), logging.getLogger("steerlab")
+    to_file, to_terminal = logging.FileHandler(path, mode="w"), logging.StreamHandler()
     to_terminal.setLevel(logging.WARNING)
-    logging.basicConfig(
-        level=logging.INFO, handlers=[to_file, to_terminal], format="%(asctime)s %(name)s %(levelname)s: %(message)s"
-    )
-    logging.getLogger("steerlab").setLevel(logging.DEBUG)
+    for handler in (to_file, to_terminal):
+        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s: %(message)s"))
+        root.addHandler(handler)
+    levels = root.level, ours.level
+    root.setLevel(logging.INFO)
+    ours.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        root.setLevel(levels[0])
+        ours.setLevel(levels[1])
+        for handler in (to_file, to_terminal):
+            root.removeHandler(handler)
+            handler.close()
 
 
 # The run that started the job ---------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from steerlab.experiment import codes, names, resources, specs
 from steerlab.experiment.config import ConfigError, check
 from steerlab.experiment.registry import METHODS, TASKS, Method
 
-__all__ = ["METHODS", "TASKS", "ConfigError", "Experiment", "load", "load_or_exit", "names"]
+__all__ = ["METHODS", "TASKS", "ConfigError", "Experiment", "Method", "load", "load_or_exit", "names"]
 
 SPLITS = ("dev", "test")
 

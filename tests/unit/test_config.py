@@ -1,0 +1,108 @@
+"""The configuration at the door: defaults filled, every error at once, one line each, nothing planned."""
+
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from steerlab import experiment
+from steerlab.experiment import config
+from tests.workflow.project import ROOT, SNAKEMAKE, environment
+
+
+def default() -> dict:
+    return yaml.safe_load((ROOT / "config.yaml").read_text())
+
+
+def errors(**changes: object) -> list[str]:
+    with pytest.raises(experiment.ConfigError) as error:
+        experiment.load(default() | changes)
+    return str(error.value).splitlines()
+
+
+def test_the_shipped_configuration_is_valid():
+    assert experiment.load(default()).methods == ["base", "caa"]
+
+
+@pytest.mark.parametrize("preset", sorted(path.name for path in (ROOT / "presets").glob("*.yaml")))
+def test_every_preset_dry_runs(preset: str):
+    command = [SNAKEMAKE, "-n", "--quiet", "all", "--configfile", f"presets/{preset}"]
+    result = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(("path", "leaf"), list(config.leaves(config.schema())), ids=lambda value: ".".join(value) if isinstance(value, tuple) else "")
+def test_every_leaf_says_what_it_is_and_where_its_value_comes_from(path: tuple[str, ...], leaf: dict):
+    if path == ("models",):
+        return  # a table of the user's own; its columns are checked below
+    assert leaf["description"] and leaf["source"] and "default" in leaf
+
+
+def test_every_column_of_the_models_table_says_what_it_is():
+    for column in config.schema()["properties"]["models"]["additionalProperties"]["properties"].values():
+        assert column["description"] and column["source"]
+
+
+def test_every_level_refuses_unknown_keys():
+    def levels(node: dict):
+        if "properties" in node:
+            yield node
+            for child in node["properties"].values():
+                yield from levels(child)
+
+    assert all(level["additionalProperties"] is False for level in levels(config.schema()))
+
+
+def test_an_empty_level_takes_the_defaults():
+    filled = config.check(default() | {"metrics": {}})
+    assert filled["metrics"] == {"resamples": 2000, "confidence": 0.95}
+
+
+def test_all_errors_come_at_once_one_line_each_with_the_nearest_key():
+    found = errors(thread=2, device="gpu", metrics={"resample": 10})
+    assert len(found) == 3
+    assert "config: device: 'gpu' is not one of them; did you mean 'cpu'?" in found
+    assert "config: metrics: unknown key 'resample'; did you mean 'resamples'?" in found
+    assert "config: unknown key 'thread'; did you mean 'threads'?" in found
+
+
+def test_unknown_names_are_named_with_the_nearest():
+    found = errors(run={"models": ["smollm2-135m"], "methods": ["cca"], "tasks": ["toxic"]})
+    assert [line.rpartition("did you mean ")[2] for line in found] == ["'smollm2-135m-instruct'?", "'caa'?", "'toxicity'?"]
+
+
+def test_an_impossible_cell_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(experiment.METHODS, "needy", experiment.Method("steerlab.methods.caa:CAA", needs="qa_pairs"))
+    found = errors(run={"models": ["smollm2-135m-instruct"], "methods": ["needy"]})
+    assert found == ["config: run: needy on toxicity cannot be run: it learns from qa_pairs, the task offers labelled_texts"]
+
+
+def test_a_model_must_have_what_its_kind_needs():
+    found = errors(models={"smollm2-135m-instruct": {"kind": "hub", "repo": "a/b"}})
+    assert found == ["config: models.smollm2-135m-instruct: a model of kind hub needs the key 'revision'"]
+
+
+def test_an_unknown_door_is_refused():
+    assert "door" in errors(data={"sources": {"comments": "sampel"}})[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--config", "metrics={resamples: 20}"], "write them to a file and pass it with --configfile"),
+        (["--config", "run={seeds: one}"], "write them to a file and pass it with --configfile"),
+        (["--config", "threds=2"], "config: unknown key 'threds'; did you mean 'threads'?"),
+    ],
+)
+def test_snakemake_stops_before_any_job_with_that_line_alone(arguments: list[str], line: str):
+    command = [SNAKEMAKE, "-n", "--configfile", "presets/tiny.yaml", *arguments]
+    result = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
+    assert result.returncode != 0
+    assert line in result.stderr
+    assert "Traceback" not in result.stderr and "Job stats" not in result.stdout
+
+
+def test_what_the_snakefile_imports_leaves_torch_alone():
+    code = "import sys, steerlab.experiment; print([m for m in ('torch', 'transformers', 'pandas') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout == "[]\n"
