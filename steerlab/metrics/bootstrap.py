@@ -75,7 +75,7 @@ def ratio_difference(
     confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> Estimate:
-    """Difference of two ratios over the same prompts, drawn together; each is (numerator, denominator) as in `ratio`."""
+    """Difference of two ratios over the same prompts, drawn together. Each is (numerator, denominator)."""
     columns = _columns(*treated, *control)
     return _estimate(
         columns, lambda sums: sums[..., 0] / sums[..., 1] - sums[..., 2] / sums[..., 3], resamples, confidence, seed

@@ -11,6 +11,7 @@ A text without a score (refused, or no token to score) is left out of the metric
 Source: LM-Steer, section "Language model detoxification", and its official evaluation code.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -72,7 +73,7 @@ def metrics(
     pooled = prompts.groupby(["metric", "scorer", "strength", "id"], as_index=False)[["numerator", "denominator"]]
     prompts = pd.concat([prompts.astype({"seed": str}), pooled.mean().assign(seed="all")], ignore_index=True)
 
-    samples = generations.groupby(_PROMPT).size().groupby("strength").max()
+    samples = generations.groupby(_PROMPT).size().groupby("strength").max().to_dict()
     rows = []
     for (metric, scorer, strength, run), group in prompts.groupby(["metric", "scorer", "strength", "seed"]):
         counted = group[group.denominator > 0]
@@ -108,7 +109,7 @@ def _perplexity(scores: pd.DataFrame) -> pd.DataFrame:
     scored = (scores.tokens > 0) & scores.nll.notna()
     nll, tokens = scores.nll.where(scored), scores.tokens.where(scored)
     with np.errstate(over="ignore"):  # exp(nll) of a hopeless text is infinite, and infinite is dropped
-        perplexity = np.exp(nll / tokens)
+        perplexity = pd.Series(np.exp(nll / tokens))
     kept = perplexity < PERPLEXITY_DROPPED_FROM
     sums = (
         scores.assign(
@@ -138,7 +139,7 @@ def _distinct(generations: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _long(parts: dict[str, tuple[pd.Series, pd.Series | int]]) -> pd.DataFrame:
+def _long(parts: Mapping[str, tuple[pd.Series, pd.Series | int]]) -> pd.DataFrame:
     """One row a prompt and metric: metric, strength, seed, id, scorer, numerator, denominator (0 where NaN)."""
     tables = []
     for metric, (numerator, denominator) in parts.items():
@@ -165,16 +166,14 @@ def _check_same_texts(generations: pd.DataFrame, scores: pd.DataFrame, name: str
             )
 
 
-def _text(index: pd.MultiIndex) -> str:
+def _text(index: pd.Index) -> str:
     return ", ".join(f"{name} {value}" for name, value in zip(_TEXT, index[0], strict=True))
 
 
 def _in_order(table: pd.DataFrame) -> pd.DataFrame:
     """Strengths up, seeds by number with "all" last, metrics as in METRICS."""
-    keys = {
-        "seed": lambda column: column.map(lambda run: (run == "all", int(run) if run != "all" else 0)),
-        "metric": lambda column: column.map(METRICS.index),
-    }
-    return table.sort_values(
-        ["strength", "seed", "metric", "scorer"], key=lambda column: keys.get(column.name, lambda c: c)(column)
-    ).reset_index(drop=True)
+    keys = table.assign(
+        run=pd.to_numeric(table["seed"], errors="coerce"),  # "all" becomes NaN, which sorts last
+        rank=table["metric"].map({metric: rank for rank, metric in enumerate(METRICS)}),
+    )
+    return keys.sort_values(["strength", "run", "rank", "scorer"], ignore_index=True)[COLUMNS]

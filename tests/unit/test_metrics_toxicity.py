@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from steerlab.metrics.distinct import dist, distinct_ratio
 from steerlab.metrics.toxicity import COLUMNS, METRICS, metrics
 
-NAMES = dict(model="tiny", method="base", task="toxicity", split="dev", data="real")
+NAMES = {"model": "tiny", "method": "base", "task": "toxicity", "split": "dev", "data": "real"}
 
 
 def tables(*, toxicity, nll=None, tokens=None, texts=None, seeds=1):
-    """Generations and scores of len(toxicity) prompts; toxicity[prompt] lists one score a sample, the same each seed."""
+    """Generations and scores of len(toxicity) prompts; toxicity[prompt] lists one score a sample, in each seed."""
     rows = [
         {"seed": seed, "strength": 0.0, "id": f"p{prompt}", "sample": sample, "toxicity": score}
         for seed in range(seeds)
