@@ -1,0 +1,111 @@
+"""The one style of all figures: colours, sizes, and vector files whose bytes depend on the data alone.
+
+Colours are Okabe and Ito's (readable with the common kinds of colour blindness) with their yellow, too pale for lines
+on white, replaced by a wine red and an olive. The unsteered model and the controls are black and greys, so that what
+is coloured is a method. Colour never stands alone: a row or a legend names the method too.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+WIDTH = 4.6  # inches: half a landscape page; on a telephone the 8-point labels are still 8 pixels high
+POOLED_SIZE, SEED_SIZE = 5.5, 2.6  # diameters of markers, points
+
+COLOURS = {  # in the order in which figures and tables list the methods
+    "base": "#000000",
+    "prompt": "#666666",
+    "lm_steer": "#0072B2",
+    "hpr": "#D55E00",
+    "slim": "#009E73",
+    "latentqa": "#CC79A7",
+    "cogsteer": "#E69F00",
+    "iti": "#56B4E9",
+    "caa": "#7A0019",
+    "lora": "#999933",
+    "random_direction": "#B5B5B5",
+}
+LABELS = {
+    "base": "unsteered",
+    "prompt": "prompt only",
+    "lm_steer": "LM-Steer",
+    "hpr": "HPR",
+    "slim": "SLIM",
+    "latentqa": "LatentQA",
+    "cogsteer": "CogSteer",
+    "iti": "ITI",
+    "caa": "CAA",
+    "lora": "LoRA",
+    "random_direction": "random direction",
+}
+_SPARE_COLOURS = ("#332288", "#AA4499", "#117733", "#661100")  # of Tol's muted scheme
+
+_SETTINGS = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so it is the same on every machine
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 9,
+    "legend.fontsize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "grid.color": "#DDDDDD",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+    "svg.fonttype": "path",  # looks the same where the font is missing; the page gives the words to screen readers
+    "svg.hashsalt": "steerlab",  # ids inside the file then depend on its content alone
+}
+
+
+def colour(method: str) -> str:
+    """The method's colour, the same in every figure; a method that is not in the table gets a spare one by its name."""
+    spare = _SPARE_COLOURS[hashlib.sha256(method.encode()).digest()[0] % len(_SPARE_COLOURS)]
+    return COLOURS.get(method, spare)
+
+
+def label(method: str) -> str:
+    """The method's name for readers."""
+    return LABELS.get(method, method.replace("_", " "))
+
+
+def row_label(method: str, strength: float) -> str:
+    """The method's name with its strength, which the unsteered model has not."""
+    return label(method) if method == "base" else f"{label(method)}, {strength:g}"
+
+
+def rank(method: str) -> int:
+    """The method's place in figures and tables; methods that are not in the table come last."""
+    order = list(COLOURS)
+    return order.index(method) if method in COLOURS else len(order)
+
+
+@contextmanager
+def context() -> Iterator[None]:
+    """Within it figures are drawn in this style; matplotlib's own settings are as before afterwards."""
+    with mpl.rc_context():
+        mpl.rcdefaults()  # nothing of the user's matplotlibrc gets into a figure
+        mpl.rcParams.update(_SETTINGS)  # pyright: ignore[reportCallIssue, reportArgumentType]
+        yield
+
+
+def panels(columns: int, *, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure of the standard width, height in inches, with panels side by side that share their rows."""
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    return figure, list(figure.subplots(1, columns, sharey=True, squeeze=False)[0])
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write the figure as SVG: the same figure gives the same bytes, whenever and wherever it is drawn."""
+    with context():
+        metadata = {"Date": None, "Creator": None, "Format": "image/svg+xml", "Type": None}
+        FigureCanvasSVG(figure).print_svg(str(path), metadata=metadata)
