@@ -1,0 +1,186 @@
+"""The report's page: figures with their captions, tables of the same numbers, costs, sources and what was not run.
+
+One HTML file that needs nothing else: figures are inlined, nothing is fetched, no script runs. Each number stands with
+its n, its interval and its scorer, and is marked where it rests on sample data.
+"""
+
+import base64
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import docutils.core
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from steerlab.figures import style
+from steerlab.report import costs as job_costs
+from steerlab.report import numbers
+
+METRIC_LABELS = {
+    "mean_toxicity": "mean toxicity",
+    "average_max_toxicity": "average max toxicity",
+    "toxicity_probability": "toxicity probability",
+    "toxicity_refused": "share of texts refused",
+    "perplexity": "perplexity, mean over texts",
+    "corpus_perplexity": "perplexity of the corpus",
+    "perplexity_dropped": "share of texts ≥ 10,000, dropped",
+    "perplexity_unscored": "share of texts without a token to score",
+    "dist_1": "dist-1",
+    "dist_2": "dist-2",
+    "dist_3": "dist-3",
+}
+
+_SVG = "{http://www.w3.org/2000/svg}"
+_XLINK = "{http://www.w3.org/1999/xlink}"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure as it stands on the page.
+
+    name: unique on the page, letters, digits, "-" and "_"; svg: the file's text; csv: the text of the table behind it,
+    with the columns of steerlab.metrics.toxicity.metrics; caption: reStructuredText, filled.
+    """
+
+    name: str
+    title: str
+    svg: str
+    csv: pd.DataFrame
+    caption: str
+
+
+def figure(svg: Path, *, title: str) -> Figure:
+    """Read a figure with the table (.csv) and the caption (.rst) that stand beside it under the same name."""
+    table = pd.read_csv(svg.with_suffix(".csv"), dtype={"seed": str})
+    return Figure(svg.stem, title, svg.read_text(), table, svg.with_suffix(".rst").read_text())
+
+
+def build(
+    figures: Sequence[Figure],
+    *,
+    costs: pd.DataFrame,
+    provenance: Mapping[str, Mapping[str, object]],
+    config: str,
+    sources: Sequence[Mapping[str, str]],
+    not_run: Sequence[str],
+    title: str = "Steering language models: results of this run",
+) -> str:
+    """The page as HTML.
+
+    costs: as from steerlab.report.costs.collect. provenance: sections of names and values, such as
+    {"Versions": {"torch": "2.13.0"}}. config: the configuration in effect, as text. sources: rows with the same keys in
+    each, which become the columns (name, kind, licence, citation, ...). not_run: a sentence for each thing left out.
+    Raises ValueError for two figures of one name, or a table without its columns.
+    """
+    names = [figure.name for figure in figures]
+    if len(set(names)) != len(names):
+        raise ValueError(f"report: figures {names} share a name; give each its own")
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("steerlab.report", "."),
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["digits"] = numbers.digits
+    rules = job_costs.by_rule(costs)
+    return environment.get_template("page.html.j2").render(
+        title=title,
+        figures=[_shown(figure) for figure in figures],
+        costs=rules.to_dict("records"),
+        total={"jobs": int(rules.jobs.sum()), "seconds": float(rules.seconds.sum()), "peak_mib": rules.peak_mib.max()},
+        provenance=provenance,
+        config=config,
+        sources=sources,
+        not_run=not_run,
+    )
+
+
+def _shown(figure: Figure) -> dict[str, object]:
+    missing = {"metric", "value", "low", "high", "n", "scorer", "data"} - set(figure.csv.columns)
+    if missing:
+        raise ValueError(f"report: the table of figure {figure.name!r} has no column {sorted(missing)}; draw it again")
+    return {
+        "name": figure.name,
+        "title": figure.title,
+        "svg": Markup(_inlined(figure)),
+        "caption": Markup(_html(figure.caption)),
+        "tables": _tables(figure.csv),
+        "csv": base64.b64encode(figure.csv.to_csv(index=False).encode()).decode(),
+    }
+
+
+def _tables(metrics: pd.DataFrame) -> list[dict[str, object]]:
+    """One table a scorer: rows are (method, strength, split), columns its metrics, pooled over seeds."""
+    table = metrics.astype({"seed": str})
+    pooled = table[(table.seed == "all") & table.metric.isin(list(METRIC_LABELS))]
+    # Split by split, so that every method stands beside the unsteered model on the same prompts.
+    ranks = pooled.method.map(style.rank)
+    pooled = pooled.assign(rank=ranks).sort_values(["split", "rank", "method", "strength"], kind="stable")
+    runs = table[table.seed != "all"].groupby(["method", "strength", "split"])["seed"].nunique().to_dict()
+    tables = []
+    for scorer, scored in pooled.groupby("scorer", sort=False):
+        columns = [metric for metric in METRIC_LABELS if metric in set(scored.metric)]
+        rows = []
+        for (method, strength, split), group in scored.groupby(["method", "strength", "split"], sort=False):
+            cells = {str(row["metric"]): row for row in group.to_dict("records")}
+            samples = group.samples.iloc[0]
+            seeds = runs[method, strength, split]
+            rows.append(
+                {
+                    "name": style.row_label(str(method), float(str(strength))),
+                    "of": f"{split} prompts, {_count(seeds, 'seed')}, {_count(samples, 'sample')}",
+                    "sample": "sample" in set(group.data),
+                    "cells": [_cell(cells[metric]) if metric in cells else None for metric in columns],
+                }
+            )
+        tables.append({"scorer": scorer, "columns": [METRIC_LABELS[metric] for metric in columns], "rows": rows})
+    return tables
+
+
+def _cell(row: Mapping[Hashable, Any]) -> dict[str, object]:
+    value, interval = numbers.estimate(row["value"], row["low"], row["high"])
+    return {"value": value, "interval": interval, "n": row["n"]}
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _html(caption: str) -> str:
+    """reStructuredText as HTML; a caption can neither include files nor bring HTML of its own."""
+    settings = {"file_insertion_enabled": False, "raw_enabled": False, "halt_level": 2, "report_level": 5}
+    return docutils.core.publish_parts(caption, writer="html5", settings_overrides=settings)["fragment"]  # pyright: ignore
+
+
+def _inlined(figure: Figure) -> str:
+    """The figure as an <svg> element: as wide as its column, its ids unique on the page, named for screen readers."""
+    ElementTree.register_namespace("", _SVG.strip("{}"))
+    ElementTree.register_namespace("xlink", _XLINK.strip("{}"))
+    root = ElementTree.fromstring(figure.svg)
+    prefix = f"{figure.name}-"
+    for parent in list(root.iter()):
+        for child in list(parent):
+            # A style sheet inside an inlined figure would apply to the whole page.
+            if child.tag in (f"{_SVG}style", f"{_SVG}metadata"):
+                parent.remove(child)
+    for element in root.iter():
+        for key, value in element.attrib.items():
+            if key == "id":
+                element.set(key, prefix + value)
+            elif key in ("href", f"{_XLINK}href") and value.startswith("#"):
+                element.set(key, f"#{prefix}{value[1:]}")
+            else:
+                element.set(key, re.sub(r"url\(#", f"url(#{prefix}", value))
+    for key in ("width", "height"):
+        root.attrib.pop(key, None)
+    root.set("style", "stroke-linejoin: round; stroke-linecap: butt")  # what matplotlib's style sheet said
+    root.set("role", "img")
+    root.set("aria-labelledby", f"{prefix}title")
+    root.set("aria-describedby", f"{prefix}caption")
+    name = ElementTree.Element(f"{_SVG}title", id=f"{prefix}title")
+    name.text = figure.title
+    root.insert(0, name)
+    return ElementTree.tostring(root, encoding="unicode")
