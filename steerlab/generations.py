@@ -73,9 +73,9 @@ def of_cell(model: Path, table: Path, steer: Path | None, spec: Mapping[str, Any
 
     names = [f"{strength:+.6f}-{number:05d}" for strength, number, _ in plan]
     rows = store.resume(work, names, compute, desc=f"generations, seed {spec['seed']}", unit="batch")
-    return rows.sort_values(["strength", "id", "sample"], ignore_index=True)[
-        ["id", "sample", "strength", "text", "tokens"]
-    ]
+    return rows.sort_values(["strength", "id", "sample"], ignore_index=True).reindex(
+        columns=["id", "sample", "strength", "text", "tokens"]
+    )
 
 
 def batches(lengths: Sequence[int], ids: Sequence[str], rows_a_batch: int, samples: int) -> list[list[int]]:
@@ -157,7 +157,7 @@ def _decode(
     steps, rows = decoding.max_new_tokens, prompts * decoding.samples
     mask = prompt_mask.repeat_interleave(decoding.samples, 0)
     mask = functional.pad(mask, (0, steps), value=1)
-    tokens = torch.empty(rows, steps, dtype=torch.int64, device=model.device)
+    tokens = torch.full((rows, steps), -1, device=model.device)  # -1: not drawn, all rows had ended
     finite = torch.ones(rows, dtype=torch.bool, device=model.device)
     going = torch.ones_like(finite)
 
@@ -195,9 +195,10 @@ def _decode(
             )
             logits = output.logits[:, -1]
     if not finite.all():
-        raise FloatingPointError(f"{int((~finite).sum())} of {rows} rows gave logits that are not finite; steer less")
-    taken = tokens[:, : step + 1]
-    counted = (~torch.isin(taken, stops)).long().cumprod(-1).sum(-1)
+        raise FloatingPointError(
+            f"{int((~finite).sum())} of {rows} rows gave logits that are not finite; use a lower strength"
+        )
+    counted = ((tokens >= 0) & ~torch.isin(tokens, stops)).long().cumprod(-1).sum(-1)
     return tokens.cpu(), counted.cpu()
 
 
@@ -267,7 +268,7 @@ def _invert_nucleus(logits: Tensor, weights: Tensor, u: Tensor, top_p: float) ->
 
 
 def _draw(cumulative: Tensor, ids: Tensor, mass: Tensor, u: Tensor) -> Tensor:
-    """Token ids (rows,) at the share u of the nucleus: the likeliest tokens up to the one that reaches `mass` (rows, 1)."""
+    """Tokens (rows,) at the share u of the nucleus: the likeliest up to the one that reaches `mass` (rows, 1)."""
     last = (cumulative < mass).sum(-1, keepdim=True).clamp(max=cumulative.shape[-1] - 1)
     place = (cumulative <= u[:, None] * cumulative.gather(-1, last)).sum(-1, keepdim=True).minimum(last)
     return ids.gather(-1, place)[:, 0]

@@ -81,7 +81,7 @@ class ModelHandle:
 
     @cached_property
     def _model(self) -> PreTrainedModel:
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             self.folder,
             dtype=getattr(torch, self.dtype),
             attn_implementation=self.attention,
@@ -123,9 +123,13 @@ def opens_with_bos(tokenizer: Tokenizer, text: str) -> bool:
 
 
 def pad(
-    sequences: Sequence[Sequence[int]], *, side: Literal["left", "right"], pad_id: int, device: str | torch.device = "cpu"
+    sequences: Sequence[Sequence[int]],
+    *,
+    side: Literal["left", "right"],
+    pad_id: int,
+    device: str | torch.device = "cpu",
 ) -> tuple[Tensor, Tensor]:
-    """Token ids (batch, seq) int64 padded to the longest sequence, and their mask (batch, seq) int64, 1 on real tokens."""
+    """Ids (batch, seq) int64, padded to the longest sequence, and their mask (batch, seq) int64, 1 on real tokens."""
     width = max((len(sequence) for sequence in sequences), default=0)
     ids = torch.full((len(sequences), width), pad_id, dtype=torch.int64)
     mask = torch.zeros_like(ids)

@@ -32,27 +32,29 @@ def log_likelihoods(
     texts = [_tokenise(tokenizer, context, continuation) for context, continuation in pairs]
     results = [(0.0, 0)] * len(pairs)
     to_score = [index for index, text in enumerate(texts) if len(text.ids) > text.first]
-    for batch in _batches([pairs[index][0] for index in to_score], [texts[index] for index in to_score], tokens_a_batch):
+    for batch in _batches(
+        [pairs[index][0] for index in to_score], [texts[index] for index in to_score], tokens_a_batch
+    ):
         members = [[to_score[place] for place in group] for group in batch]
         groups = [_Group([texts[index] for index in group]) for group in members]
         scored = _score(model, tokenizer.pad_token_id, groups, tokens_a_batch)
         for index, nll in zip([index for group in members for index in group], scored.tolist(), strict=True):
             results[index] = nll, len(texts[index].ids) - texts[index].first
             if not math.isfinite(nll):
-                raise FloatingPointError(f"the log-likelihood of {pairs[index][1]!r} is {-nll}; steer less")
+                raise FloatingPointError(f"the log-likelihood of {pairs[index][1]!r} is {-nll}; use a lower strength")
     return results
 
 
 @dataclass(frozen=True)
 class _Text:
-    """Token ids of context and continuation together; scored from index `first` on, so `first` is the prompt's length."""
+    """Token ids of context and continuation together; scored from index `first` on, which is the prompt's length."""
 
     ids: list[int]
     first: int
 
 
 class _Group:
-    """Texts of one context. `shared`: leading tokens that all have in common and none of which predicts a scored one."""
+    """Texts of one context. `shared`: leading tokens that all have in common, none of which predicts a scored one."""
 
     def __init__(self, texts: list[_Text]):
         self.texts = texts
@@ -61,9 +63,7 @@ class _Group:
 
 def _tokenise(tokenizer: Tokenizer, context: str, continuation: str) -> _Text:
     whole = context + continuation
-    encoded = tokenizer(
-        whole, return_offsets_mapping=True, add_special_tokens=not opens_with_bos(tokenizer, whole)
-    )
+    encoded = tokenizer(whole, return_offsets_mapping=True, add_special_tokens=not opens_with_bos(tokenizer, whole))
     ends = [end for _, end in encoded["offset_mapping"]]
     # Special tokens at the end have an empty span; they are no part of the text.
     ids = encoded["input_ids"][: max((index + 1 for index, end in enumerate(ends) if end), default=0)]
@@ -74,7 +74,7 @@ def _tokenise(tokenizer: Tokenizer, context: str, continuation: str) -> _Text:
 def _batches(contexts: Sequence[str], texts: Sequence[_Text], tokens_a_batch: int) -> list[list[list[int]]]:
     """Batches of groups of indices: contexts of like length together, the texts of one context side by side.
 
-    Order and cut depend on the texts alone. A batch holds about tokens_a_batch tokens, of contexts and of continuations.
+    Order and cut depend on the texts alone. A batch holds at most tokens_a_batch tokens, or one text.
     """
     longest: dict[str, int] = {}
     for context, text in zip(contexts, texts, strict=True):

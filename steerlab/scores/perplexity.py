@@ -26,10 +26,10 @@ def of_cell(
     handle = ModelHandle(model, device=spec["device"], dtype=spec["dtype"], attention=spec["attention"])
     prompts = pd.DataFrame(tables.prompts(table, split=spec["split"], rendering="plain"), columns=["id", "text"])
     generations = tables.continuations(continuations, spec["seeds"])
-    shards = [prompts[start : start + PROMPTS_A_SHARD] for start in range(0, len(prompts), PROMPTS_A_SHARD)]
+    shards = [prompts.iloc[start : start + PROMPTS_A_SHARD] for start in range(0, len(prompts), PROMPTS_A_SHARD)]
 
     def compute(index: int) -> pd.DataFrame:
-        rows = generations[generations["id"].isin(shards[index]["id"])]
+        rows = generations.loc[generations["id"].isin(list(shards[index]["id"]))]
         return score(handle, rows, shards[index], tokens_a_batch=spec["tokens_a_batch"])
 
     names = [f"{number:05d}" for number in range(len(shards))]
@@ -37,7 +37,9 @@ def of_cell(
     return rows.sort_values(["seed", "strength", "id", "sample"], ignore_index=True)
 
 
-def score(handle: ModelHandle, generations: pd.DataFrame, prompts: pd.DataFrame, *, tokens_a_batch: int) -> pd.DataFrame:
+def score(
+    handle: ModelHandle, generations: pd.DataFrame, prompts: pd.DataFrame, *, tokens_a_batch: int
+) -> pd.DataFrame:
     """How unlikely the unsteered model finds each continuation after its prompt.
 
     generations: columns id and text (the continuation), and any others; prompts: columns id and text, one row an id.
@@ -45,7 +47,7 @@ def score(handle: ModelHandle, generations: pd.DataFrame, prompts: pd.DataFrame,
     summed over the scored tokens) and tokens (their number; 0 for an empty continuation). The perplexity of any set of
     rows is exp(sum of nll / sum of tokens). Raises KeyError for an id without a prompt.
     """
-    texts = prompts.set_index("id", verify_integrity=True)["text"]
+    texts = dict(zip(prompts["id"], prompts["text"]))
     pairs = [(texts[id_], text) for id_, text in zip(generations["id"], generations["text"])]
     scored = log_likelihoods(handle.load(), handle.info.tokenizer, pairs, tokens_a_batch=tokens_a_batch)
     return generations.drop(columns=["text", "tokens"], errors="ignore").assign(

@@ -14,7 +14,13 @@ from steerlab.generations import Decoding, batches, generate, sample_tokens, uni
 from steerlab.models import encode, pad
 from steerlab.tiny_models import EOS_ID, FAMILIES, byte_tokenizer, tiny_config
 
-PROMPTS = [("a", "The cat"), ("b", "Once upon a time there was"), ("c", "x"), ("d", "Grüße, wörld"), ("e", "The dog sat")]
+PROMPTS = [
+    ("a", "The cat"),
+    ("b", "Once upon a time there was"),
+    ("c", "x"),
+    ("d", "Grüße, wörld"),
+    ("e", "The dog sat"),
+]
 
 
 def tiny(family: str = "llama", *, scale: float = 8.0) -> tuple:
@@ -255,9 +261,11 @@ class TestGenerate:
 
     def test_logits_that_are_not_finite_are_an_error(self):
         model, tokenizer = tiny()
-        with sites.edit(model, {sites.Site("block_output", 2): lambda x, where: x * torch.nan}):
-            with pytest.raises(FloatingPointError, match="5 of 5 rows"):
-                generate(model, tokenizer, PROMPTS, Decoding(max_new_tokens=2), seed=0)
+        with (
+            sites.edit(model, {sites.Site("block_output", 2): lambda x, where: x * torch.nan}),
+            pytest.raises(FloatingPointError, match="5 of 5 rows"),
+        ):
+            generate(model, tokenizer, PROMPTS, Decoding(max_new_tokens=2), seed=0)
 
     def test_a_prompt_without_tokens_is_refused_by_name(self):
         model, tokenizer = tiny()
