@@ -43,7 +43,7 @@ _XLINK = "{http://www.w3.org/1999/xlink}"
 class Figure:
     """A figure as it stands on the page.
 
-    name: unique on the page, letters, digits, "-" and "_"; svg: the file's text; csv: the text of the table behind it,
+    name: unique on the page, letters, digits, "-" and "_"; svg: the file's text; csv: the table behind it,
     with the columns of steerlab.metrics.toxicity.metrics; caption: reStructuredText, filled.
     """
 
@@ -54,10 +54,10 @@ class Figure:
     caption: str
 
 
-def figure(svg: Path, *, title: str) -> Figure:
+def figure(svg: Path, *, name: str, title: str) -> Figure:
     """Read a figure with the table (.csv) and the caption (.rst) that stand beside it under the same name."""
     table = pd.read_csv(svg.with_suffix(".csv"), dtype={"seed": str})
-    return Figure(svg.stem, title, svg.read_text(), table, svg.with_suffix(".rst").read_text())
+    return Figure(name, title, svg.read_text(), table, svg.with_suffix(".rst").read_text())
 
 
 def build(

@@ -62,7 +62,7 @@ def shown(tmp_path, table, name="toxicity"):
     style.save(toxicity.plot(table), tmp_path / f"{name}.svg")
     table.to_csv(tmp_path / f"{name}.csv", index=False)
     (tmp_path / f"{name}.rst").write_text(captions.caption(TEMPLATE.read_text(), table))
-    return page.figure(tmp_path / f"{name}.svg", title=f"Figure {name}")
+    return page.figure(tmp_path / f"{name}.svg", name=name, title=f"Figure {name}")
 
 
 def built(*figures, **changes):
@@ -171,13 +171,16 @@ def test_a_run_without_sidecars_still_has_a_page(tmp_path):
 
 
 def test_sidecars_are_collected_in_the_order_of_their_start(tmp_path):
-    for name, started in (("b/late.csv", "2026-01-01T10:01:00"), ("c/early.csv", "2026-01-01T10:00:00")):
+    for name, started, gpu in (
+        ("b/late.csv", "2026-01-01T10:01:00", "0"),
+        ("c/early.csv", "2026-01-01T10:00:00", None),
+    ):
         sidecar = {
             "rule": "r",
             "seconds": 1.5,
             "peak_mib": 100.0,
             "threads": 2,
-            "device": "cpu",
+            "gpu": gpu,
             "ended": "",
             "code": "x",
         }
@@ -186,6 +189,7 @@ def test_sidecars_are_collected_in_the_order_of_their_start(tmp_path):
     table = costs.collect(tmp_path)
     assert list(table.columns) == costs.COLUMNS
     assert list(table.output) == ["c/early.csv", "b/late.csv"]
+    assert list(table.device) == ["cpu", "gpu 0"]
 
 
 @pytest.mark.parametrize("text", ["{", '{"rule": "r"}', "[]"])
