@@ -13,8 +13,8 @@ BY_RULE = ["rule", "jobs", "seconds", "peak_mib", "threads", "device"]
 def collect(results: Path) -> pd.DataFrame:
     """Read every `<output>.run.json` below the results folder, in the order in which the jobs started.
 
-    Returns COLUMNS: output is the path below results; seconds of wall time; peak_mib the largest memory of the job; device "cpu" or
-    "gpu <number>".
+    Returns COLUMNS: output is the path below results; seconds of wall time; peak_mib the largest memory of the
+    job; device "cpu" or "gpu <number>".
     Raises ValueError naming a sidecar that cannot be read or lacks a key.
     """
     return pd.DataFrame([_read(path, results) for path in sorted(results.rglob("*.run.json"))], columns=COLUMNS).pipe(

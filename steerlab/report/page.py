@@ -54,8 +54,12 @@ class Figure:
     caption: str
 
 
-def figure(svg: Path, *, name: str, title: str) -> Figure:
-    """Read a figure with the table (.csv) and the caption (.rst) that stand beside it under the same name."""
+def figure(svg: Path, *, title: str) -> Figure:
+    """Read a figure with the table (.csv) and the caption (.rst) that stand beside it under the same name.
+
+    Its name on the page is made of its folder's and its own, as models draw figures of the same file names.
+    """
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", f"{svg.parent.name}-{svg.stem}")
     table = pd.read_csv(svg.with_suffix(".csv"), dtype={"seed": str})
     return Figure(name, title, svg.read_text(), table, svg.with_suffix(".rst").read_text())
 

@@ -7,6 +7,7 @@ import re
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
+import docutils.core
 import jinja2
 import numpy as np
 import pandas as pd
@@ -62,7 +63,7 @@ def shown(tmp_path, table, name="toxicity"):
     style.save(toxicity.plot(table), tmp_path / f"{name}.svg")
     table.to_csv(tmp_path / f"{name}.csv", index=False)
     (tmp_path / f"{name}.rst").write_text(captions.caption(TEMPLATE.read_text(), table))
-    return page.figure(tmp_path / f"{name}.svg", name=name, title=f"Figure {name}")
+    return page.figure(tmp_path / f"{name}.svg", title=f"Figure {name}")
 
 
 def built(*figures, **changes):
@@ -146,9 +147,10 @@ def test_a_caption_cannot_read_files_or_bring_markup(tmp_path):
 
 
 def test_the_table_behind_a_figure_can_be_saved_from_the_page(tmp_path):
-    text = Page(built(shown(tmp_path, metrics())))
+    figure = shown(tmp_path, metrics())
+    text = Page(built(figure))
     (link,) = [element for element in text.all("a") if "download" in element.attributes]
-    assert link.attributes["download"] == "toxicity.csv"
+    assert link.attributes["download"] == f"{figure.name}.csv"
     behind = pd.read_csv(io.BytesIO(base64.b64decode(link.attributes["href"].partition(",")[2])), dtype={"seed": str})
     pd.testing.assert_frame_equal(behind, metrics())
 
@@ -206,13 +208,17 @@ def test_two_figures_of_one_name_are_refused(tmp_path):
 
 
 def test_a_caption_reads_the_same_in_snakemakes_report(tmp_path):
-    # Snakemake renders the caption file with Jinja2 and these names; the page reads the file that it includes.
+    # Snakemake renders the rule's caption with Jinja2 and then docutils; the page reads the file that it includes.
     figure = shown(tmp_path, metrics())
     template = jinja2.Environment(trim_blocks=True, lstrip_blocks=True).from_string(
         (TEMPLATE.parent / "filled.rst").read_text()
     )
-    snakemake = SimpleNamespace(params=SimpleNamespace(caption=tmp_path / "toxicity.rst"))
-    assert template.render(snakemake=snakemake).strip() == figure.caption.strip()
+    snakemake = SimpleNamespace(output=SimpleNamespace(caption=tmp_path / "toxicity.rst"))
+    theirs, ours = (
+        docutils.core.publish_parts(text, writer="html5")["fragment"]
+        for text in (template.render(snakemake=snakemake), figure.caption)
+    )
+    assert theirs == ours
 
 
 @pytest.mark.parametrize(
