@@ -5,7 +5,7 @@ token. What decides whether a forward is in scope wholly or not at all are ints,
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -88,8 +88,8 @@ class Prompts:
             )
         if times == 1:
             return self
-        many = (tensor.repeat_interleave(times, 0) for tensor in (self.mask, self.position, self.lengths))
-        return Prompts(*many, self.first, self.full)
+        many = {name: getattr(self, name).repeat_interleave(times, 0) for name in ("mask", "position", "lengths")}
+        return replace(self, **many)
 
 
 @dataclass(frozen=True, eq=False)

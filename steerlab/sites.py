@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from steerlab.positions import SCOPES, Prompts, Scope, Tokens, Where, forward_mask, generate_mask
 
@@ -195,7 +195,7 @@ def _place(model: PreTrainedModel, site: Site) -> _Place:
     if site.name == "logits":
         return _Place(model, "logits")
     if site.name == "lm_head_input":
-        return _Place(model.get_output_embeddings(), "input")
+        return _Place(_submodule(model, "lm_head"), "input")
     block = _submodule(model, f"{family.blocks}.{site.layer or 0}")
     if site.name == "embeddings":
         return _Place(block, "input")
@@ -208,7 +208,9 @@ def _place(model: PreTrainedModel, site: Site) -> _Place:
 def _heads(config: Any, projection: nn.Module) -> int:
     """The number of attention heads, checked: the projection's width need not be hidden, nor a head hidden / heads."""
     heads, stated = config.num_attention_heads, getattr(config, "head_dim", None)
-    width: int = projection.in_features if hasattr(projection, "in_features") else projection.nx  # nx: GPT-2's Conv1D
+    width = int(
+        getattr(projection, "in_features" if hasattr(projection, "in_features") else "nx")
+    )  # nx: GPT-2's Conv1D
     if width % heads or (stated and width != heads * stated):
         raise SiteError(
             f"the attention output projection is {width} wide, which is not {heads} heads of {stated or 'equal'} size; "
@@ -243,11 +245,11 @@ def _attach(place: _Place, visit: Callable[[Tensor], Tensor | None]) -> Removabl
     def after_model(model: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if not isinstance(output, ModelOutput):
             raise SiteError("the site 'logits' reads the model's output by name; call it without return_dict=False")
-        edited = visit(output.logits)
+        edited = visit(output["logits"])
         if edited is not None:
             if output.get("loss") is not None:
                 raise SiteError("the loss was computed before the logits were edited; compute it from output.logits")
-            output.logits = edited
+            output["logits"] = edited
 
     if place.side == "input":
         return place.module.register_forward_pre_hook(before)
@@ -331,7 +333,7 @@ class _Forwards:
         # A static cache counts on its device. generate's columns are counted along instead of waiting for it.
         return int(length) if self._columns_generated is None else self._columns_generated
 
-    def _shadow_generate(self, model: PreTrainedModel) -> None:
+    def _shadow_generate(self, model: Any) -> None:
         shadowed = {"generate": model.generate} if "generate" in model.__dict__ else {}
         original = model.generate
 

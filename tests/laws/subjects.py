@@ -25,6 +25,7 @@ from steerlab.tiny_models import FAMILIES, byte_tokenizer, tiny_config
 
 LAYERS = 3
 METHOD_FAMILIES = ("gpt2", "llama")  # learned positions and a bias everywhere; rotary and grouped queries
+_TEMPORARY = tempfile.TemporaryDirectory(prefix="steerlab-laws-")  # gone when the tests end
 STEERS = tuple(name for name, method in METHODS.items() if method.steer is not None)
 
 
@@ -42,7 +43,7 @@ def tiny_model(family: str, seed: int = 0) -> PreTrainedModel:
 @functools.cache
 def handle(family: str, seed: int = 0) -> ModelHandle:
     """The same as a prepared model folder."""
-    folder = Path(tempfile.mkdtemp(prefix=f"tiny-{family}-"))
+    folder = Path(tempfile.mkdtemp(dir=_TEMPORARY.name))
     tiny_model(family, seed).save_pretrained(folder / "source")
     byte_tokenizer().save_pretrained(folder / "source")
     definition = {"kind": "folder", "path": str(folder / "source")}
@@ -71,7 +72,7 @@ def fit(method: str, family: str, seed: int = 0) -> Steer:
     captured = None
     if line.captures:
         rows = activations.select(model.info.tokenizer, list(data.text), line.positions)
-        store = Path(tempfile.mkdtemp(prefix="activations-"))
+        store = Path(tempfile.mkdtemp(dir=_TEMPORARY.name))
         captured = activations.capture(model, rows, line.captures, folder=store, batch_rows=4, shard_rows=4)
     return load_class(line.steer).fit(model, data, captured, seed=seed)
 
