@@ -1,4 +1,4 @@
-# In: metrics of all methods. Out: a figure and the CSV behind it. Nothing here needs a model.
+# In: metrics of all methods. Out: a figure, its caption and the CSV behind it. Nothing here needs a model.
 
 
 rule plot_task:
@@ -7,11 +7,12 @@ rule plot_task:
     output:
         figure=report(
             names.FIGURE,
-            caption="../captions/toxicity.rst",
+            caption="../captions/filled.rst",
             category="{task}",
             labels={"model": "{model}"},
         ),
         data=names.FIGURE_DATA,
+        caption=names.CAPTION,
     params:
         spec=lambda w: x.spec("plot_task", w.items()),
         code=x.code("plot_task"),

@@ -1,14 +1,15 @@
-# In: figures and the CSVs behind them. Out: the page that a person opens.
+# In: figures, with captions and the CSVs behind them. Out: the page that a person opens.
 
 
 rule build_report:
     input:
         figures=x.every(names.FIGURE),
         data=x.every(names.FIGURE_DATA),
+        captions=x.every(names.CAPTION),
     output:
         page=names.REPORT,
     params:
-        spec=x.spec("build_report"),
+        spec=lambda w: x.spec("build_report"),
         code=x.code("build_report"),
     log:
         names.log(names.REPORT),

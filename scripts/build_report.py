@@ -1,1 +1,35 @@
-"""placeholder until the page exists"""
+"""Build the page: every figure with its caption and table, the costs, the sources, the configuration."""
+
+import importlib.metadata
+from pathlib import Path
+
+from steerlab.job import job
+
+
+def run(*, figures: list[Path], results: Path, page: Path, spec: dict) -> None:
+    """Write one HTML file. figures: SVG files with .csv and .rst beside them; results: where the sidecars lie."""
+    import yaml
+
+    from steerlab.report import costs
+    from steerlab.report import page as report
+
+    config = spec["config"]
+    packages = ("torch", "transformers", "snakemake", "pandas", "matplotlib")
+    provenance = {
+        "Run": {key: config[key] for key in ("device", "dtype", "attention", "threads")},
+        "Versions": {package: importlib.metadata.version(package) for package in packages},
+    }
+    html = report.build(
+        [report.figure(path, title=f"{path.stem}, {path.parent.name}") for path in figures],
+        costs=costs.collect(results),
+        provenance=provenance,
+        config=yaml.safe_dump(config, sort_keys=False),
+        sources=spec["sources"],
+        not_run=spec["not_run"],
+    )
+    page.write_text(html)
+
+
+if "snakemake" in globals():
+    with job(snakemake) as j:
+        run(figures=j.inputs["figures"], results=Path("results"), page=j.outputs["page"], spec=j.spec)

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from steerlab import sites, store
 from steerlab.data.tables import training_rows
-from steerlab.models import ModelHandle, pad
+from steerlab.models import ModelHandle, encode, pad
 from steerlab.progress import progress
 from steerlab.sites import Site
 
@@ -38,7 +38,7 @@ def select(tokenizer, texts: Sequence[str], positions: Positions) -> list[Row]:
     """Tokenise texts whole and select their last or all positions; raises ValueError for a text without tokens."""
     rows = []
     for text in texts:
-        ids = tuple(tokenizer(text, add_special_tokens=True)["input_ids"])
+        ids = tuple(encode(tokenizer, text))
         if not ids:
             raise ValueError(f"no tokens in the text {text!r}: remove it from the data")
         rows.append(Row(ids, (len(ids) - 1,) if positions == "last" else tuple(range(len(ids)))))

@@ -118,20 +118,20 @@ def _sidecar(final: Path) -> Path:
 
 
 def _provenance(snakemake, finals: dict[str, Path], started: float) -> dict:
-    ended = time.time()
+    ended, spec = time.time(), json.loads(snakemake.params.spec)
     versions = {name: importlib.metadata.version(name) for name in ("torch", "transformers", "snakemake", "pandas")}
     return {
         "rule": snakemake.rule,
         "outputs": [str(path) for path in finals.values()],
         "wildcards": dict(snakemake.wildcards.items()),
-        "spec": json.loads(snakemake.params.spec),
+        "spec": spec,
         "code": snakemake.params.get("code"),
         "started": datetime.fromtimestamp(started, UTC).isoformat(),
         "ended": datetime.fromtimestamp(ended, UTC).isoformat(),
         "seconds": round(ended - started, 3),
         "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         "threads": snakemake.threads,
-        "gpu": os.environ.get("CUDA_VISIBLE_DEVICES") if snakemake.resources.get("gpu", 0) else None,
+        "device": spec.get("device", "cpu"),
         "host": platform.node(),
         "versions": {"python": platform.python_version()} | versions,
     }

@@ -9,7 +9,7 @@ import pandas as pd
 def training_rows(path: Path) -> pd.DataFrame:
     """The labelled training texts, one row a text, in the table's order: the order of their activations."""
     table = pd.read_parquet(path)
-    return table[table.role == "train"].reset_index(drop=True)
+    return table.loc[table["role"] == "train"].reset_index(drop=True)
 
 
 def prompts(path: Path, *, split: str, rendering: str) -> list[tuple[str, str]]:

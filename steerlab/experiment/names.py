@@ -11,6 +11,7 @@ PERPLEXITY_SCORES = "results/scores/{model}/{method}/{task}/{split}/perplexity.p
 METRICS = "results/metrics/{model}/{method}/{task}/{split}.csv"
 FIGURE = "results/figures/{model}/{task}.svg"
 FIGURE_DATA = "results/figures/{model}/{task}.csv"
+CAPTION = "results/figures/{model}/{task}.rst"
 REPORT = "results/report/index.html"
 
 

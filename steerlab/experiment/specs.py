@@ -5,13 +5,12 @@ nothing else of the configuration, reruns the rule.
 """
 
 from steerlab.data import sources
+from steerlab.experiment.codes import ROOT
 from steerlab.experiment.registry import METHODS, TASKS
 
 
 def fetch_source(config: dict, doors: dict, *, source: str, door: str) -> dict:
-    return {"source": source, "door": door, "mirror": config["data"]["mirror"] if door == "mirror" else None} | {
-        "pinned": sources.source_spec(source, door)
-    }
+    return {"source": source, "door": door, "pinned": sources.source_spec(source, door)}
 
 
 def make_task_table(config: dict, doors: dict, *, task: str) -> dict:
@@ -73,11 +72,23 @@ def compute_metrics(config: dict, doors: dict, *, model: str, method: str, task:
 
 
 def plot_task(config: dict, doors: dict, *, model: str, task: str) -> dict:
-    return {"model": model, "task": task}
+    caption = ROOT / "captions" / f"{task}.rst"
+    return {"caption": caption.read_text(), "confidence": config["metrics"]["confidence"]}
 
 
 def build_report(config: dict, doors: dict) -> dict:
-    return {"config": config, "doors": doors}
+    sourced = {name: sources.table()[name] for name in doors}
+    return {
+        "config": config,
+        "sources": [
+            {"source": name, "door": doors[name], "licence": source.licence, "citation": source.citation}
+            for name, source in sourced.items()
+        ],
+        "not_run": [
+            f"{method}: not among run.methods of this configuration"
+            for method in sorted(set(METHODS) - {"base"} - set(config["run"]["methods"]))
+        ],
+    }
 
 
 def _compute(config: dict) -> dict:

@@ -14,7 +14,7 @@ def collect(results: Path) -> pd.DataFrame:
     """Read every `<output>.run.json` below the results folder, in the order in which the jobs started.
 
     Returns COLUMNS: output is the path below results; seconds of wall time; peak_mib the largest memory of the
-    job; device "cpu" or "gpu <number>".
+    job; device "cpu" or "cuda".
     Raises ValueError naming a sidecar that cannot be read or lacks a key.
     """
     return pd.DataFrame([_read(path, results) for path in sorted(results.rglob("*.run.json"))], columns=COLUMNS).pipe(
@@ -42,9 +42,8 @@ def by_rule(costs: pd.DataFrame) -> pd.DataFrame:
 def _read(path: Path, results: Path) -> Mapping[str, object]:
     try:
         sidecar = json.loads(path.read_text())
-        return {key: sidecar[key] for key in COLUMNS if key not in ("output", "device")} | {
-            "output": path.relative_to(results).as_posix().removesuffix(".run.json"),
-            "device": "cpu" if sidecar["gpu"] is None else f"gpu {sidecar['gpu']}",
+        return {key: sidecar[key] for key in COLUMNS[1:]} | {
+            "output": path.relative_to(results).as_posix().removesuffix(".run.json")
         }
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(

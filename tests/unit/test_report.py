@@ -173,16 +173,16 @@ def test_a_run_without_sidecars_still_has_a_page(tmp_path):
 
 
 def test_sidecars_are_collected_in_the_order_of_their_start(tmp_path):
-    for name, started, gpu in (
-        ("b/late.csv", "2026-01-01T10:01:00", "0"),
-        ("c/early.csv", "2026-01-01T10:00:00", None),
+    for name, started, device in (
+        ("b/late.csv", "2026-01-01T10:01:00", "cuda"),
+        ("c/early.csv", "2026-01-01T10:00:00", "cpu"),
     ):
         sidecar = {
             "rule": "r",
             "seconds": 1.5,
             "peak_mib": 100.0,
             "threads": 2,
-            "gpu": gpu,
+            "device": device,
             "ended": "",
             "code": "x",
         }
@@ -191,7 +191,7 @@ def test_sidecars_are_collected_in_the_order_of_their_start(tmp_path):
     table = costs.collect(tmp_path)
     assert list(table.columns) == costs.COLUMNS
     assert list(table.output) == ["c/early.csv", "b/late.csv"]
-    assert list(table.device) == ["cpu", "gpu 0"]
+    assert list(table.device) == ["cpu", "cuda"]
 
 
 @pytest.mark.parametrize("text", ["{", '{"rule": "r"}', "[]"])
