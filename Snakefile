@@ -38,7 +38,7 @@ rule models:
 
 rule steers:
     input:
-        x.every(names.STEER),
+        x.every(names.STEER, method=x.steered),
 
 
 rule metrics:

@@ -1,6 +1,6 @@
 """Make envs/requirements.lock from envs/requirements.in: every package with its version and hash, torch left out.
 
-torch's wheels differ from index to index, so it has a pip line of its own (see the Makefile); what it depends on is here.
+torch's wheels differ from index to index, so it has a pip line of its own (see the Makefile); what it needs is here.
 The hashes are of the files that pip chooses on Linux x86-64 with CPython 3.11. Run by `make lock`.
 """
 

@@ -7,19 +7,19 @@ rule capture_activations:
         table=names.TABLE,
     output:
         manifest=names.ACTIVATIONS,
-    params:
-        spec=lambda w: x.spec("capture_activations", w.items()),
-        code=x.code("capture_activations"),
-    threads: x.config["threads"]
-    resources:
-        gpu=x.gpu,
-        mem_mb=x.config["mem_mb"],
-        runtime=x.config["runtime"],
     log:
         names.log(names.ACTIVATIONS),
     benchmark:
         names.benchmark(names.ACTIVATIONS)
     conda:
         "../envs/torch.yaml"
+    threads: x.config["threads"]
+    resources:
+        gpu=x.gpu,
+        mem_mb=x.config["mem_mb"],
+        runtime=x.config["runtime"],
+    params:
+        spec=lambda w: x.spec("capture_activations", w.items()),
+        code=x.code("capture_activations"),
     script:
         "../scripts/capture_activations.py"

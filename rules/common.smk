@@ -5,11 +5,10 @@ from steerlab import experiment
 from steerlab.experiment import names
 
 x = experiment.load_or_exit(config)
-config.update(x.config)  # scripts find the store and the mirror in it, which change no bytes
-print(
-    f"device: {x.config['device']}, dtype: {x.config['dtype']}, store: {x.config['store']}",
-    file=sys.stderr,
-)
+config.update(
+    x.config
+)  # scripts find the store and the mirror in it, which change no bytes
+print(x.summary, file=sys.stderr)
 
 
 wildcard_constraints:

@@ -4,16 +4,16 @@
 rule fetch_source:
     output:
         folder=directory(names.RAW),
-    params:
-        spec=lambda w: x.spec("fetch_source", w.items()),
-    localrule: True
-    retries: 2
     log:
         names.log(names.RAW),
     benchmark:
         names.benchmark(names.RAW)
+    retries: 2
+    localrule: True
     conda:
         "../envs/data.yaml"
+    params:
+        spec=lambda w: x.spec("fetch_source", w.items()),
     script:
         "../scripts/fetch_source.py"
 
@@ -23,14 +23,14 @@ rule make_task_table:
         unpack(lambda w: x.task_sources(w.task)),
     output:
         table=names.TABLE,
-    params:
-        spec=lambda w: x.spec("make_task_table", w.items()),
-        code=lambda w: x.code("make_task_table", task=w.task),
     log:
         names.log(names.TABLE),
     benchmark:
         names.benchmark(names.TABLE)
     conda:
         "../envs/data.yaml"
+    params:
+        spec=lambda w: x.spec("make_task_table", w.items()),
+        code=lambda w: x.code("make_task_table", task=w.task),
     script:
         "../scripts/make_task_table.py"

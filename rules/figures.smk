@@ -13,14 +13,14 @@ rule plot_task:
         ),
         data=names.FIGURE_DATA,
         caption=names.CAPTION,
-    params:
-        spec=lambda w: x.spec("plot_task", w.items()),
-        code=x.code("plot_task"),
     log:
         names.log(names.FIGURE),
     benchmark:
         names.benchmark(names.FIGURE)
     conda:
         "../envs/figures.yaml"
+    params:
+        spec=lambda w: x.spec("plot_task", w.items()),
+        code=x.code("plot_task"),
     script:
         "../scripts/plot_task.py"

@@ -8,19 +8,19 @@ rule generate_continuations:
         table=names.TABLE,
     output:
         continuations=names.GENERATIONS,
-    params:
-        spec=lambda w: x.spec("generate_continuations", w.items()),
-        code=lambda w: x.code("generate_continuations", method=w.method),
-    threads: x.config["threads"]
-    resources:
-        gpu=x.gpu,
-        mem_mb=x.config["mem_mb"],
-        runtime=x.config["runtime"],
     log:
         names.log(names.GENERATIONS),
     benchmark:
         names.benchmark(names.GENERATIONS)
     conda:
         "../envs/torch.yaml"
+    threads: x.config["threads"]
+    resources:
+        gpu=x.gpu,
+        mem_mb=x.config["mem_mb"],
+        runtime=x.config["runtime"],
+    params:
+        spec=lambda w: x.spec("generate_continuations", w.items()),
+        code=lambda w: x.code("generate_continuations", method=w.method),
     script:
         "../scripts/generate_continuations.py"

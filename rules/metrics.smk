@@ -8,14 +8,14 @@ rule compute_metrics:
         perplexity=names.PERPLEXITY_SCORES,
     output:
         metrics=names.METRICS,
-    params:
-        spec=lambda w: x.spec("compute_metrics", w.items()),
-        code=x.code("compute_metrics"),
     log:
         names.log(names.METRICS),
     benchmark:
         names.benchmark(names.METRICS)
     conda:
         "../envs/figures.yaml"
+    params:
+        spec=lambda w: x.spec("compute_metrics", w.items()),
+        code=x.code("compute_metrics"),
     script:
         "../scripts/compute_metrics.py"

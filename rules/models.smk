@@ -6,16 +6,16 @@ rule prepare_model:
         source=lambda w: x.model_source(w.model),
     output:
         folder=directory(names.MODEL),
-    params:
-        spec=lambda w: x.spec("prepare_model", w.items()),
-        code=x.code("prepare_model"),
-    resources:
-        mem_mb=x.config["mem_mb"],
     log:
         names.log(names.MODEL),
     benchmark:
         names.benchmark(names.MODEL)
     conda:
         "../envs/torch.yaml"
+    resources:
+        mem_mb=x.config["mem_mb"],
+    params:
+        spec=lambda w: x.spec("prepare_model", w.items()),
+        code=x.code("prepare_model"),
     script:
         "../scripts/prepare_model.py"

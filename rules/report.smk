@@ -8,14 +8,14 @@ rule build_report:
         captions=x.every(names.CAPTION),
     output:
         page=names.REPORT,
-    params:
-        spec=lambda w: x.spec("build_report"),
-        code=x.code("build_report"),
     log:
         names.log(names.REPORT),
     benchmark:
         names.benchmark(names.REPORT)
     conda:
         "../envs/figures.yaml"
+    params:
+        spec=lambda w: x.spec("build_report"),
+        code=x.code("build_report"),
     script:
         "../scripts/build_report.py"

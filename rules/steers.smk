@@ -8,19 +8,19 @@ rule train_steer:
         table=names.TABLE,
     output:
         steer=directory(names.STEER),
-    params:
-        spec=lambda w: x.spec("train_steer", w.items()),
-        code=lambda w: x.code("train_steer", method=w.method),
-    threads: x.config["threads"]
-    resources:
-        gpu=lambda w: x.gpu * x.method(w.method).trains_through_model,
-        mem_mb=x.config["mem_mb"],
-        runtime=x.config["runtime"],
     log:
         names.log(names.STEER),
     benchmark:
         names.benchmark(names.STEER)
     conda:
         "../envs/torch.yaml"
+    threads: x.config["threads"]
+    resources:
+        gpu=lambda w: x.gpu * x.method(w.method).trains_through_model,
+        mem_mb=x.config["mem_mb"],
+        runtime=x.config["runtime"],
+    params:
+        spec=lambda w: x.spec("train_steer", w.items()),
+        code=lambda w: x.code("train_steer", method=w.method),
     script:
         "../scripts/train_steer.py"

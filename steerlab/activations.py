@@ -77,7 +77,7 @@ def capture(
 ) -> Activations:
     """Capture the states of all rows at one site of every block, except the shards that are already whole in `folder`.
 
-    Opening is capturing: every shard's hash is checked, and the model's body is loaded only if one is missing or damaged.
+    Opening is capturing: every shard's hash is checked, and the model's body is loaded only if one is missing or bad.
     """
     layers = sites.number_of_layers(handle.info.config)
     context = store.digest(handle.info.revision, site, handle.dtype, handle.device, handle.attention, batch_rows)

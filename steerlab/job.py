@@ -78,12 +78,14 @@ def _job(snakemake, finals: dict[str, Path], outputs: dict[str, Path]) -> Job:
     stage = next(iter(finals.values())).parts[1]
     contents = {name: _content(paths) for name, paths in inputs.items()}
     work = store / stage / digest(spec, snakemake.params.get("code"), contents)
-    paths = {name: [Path(p) for p in value] if not isinstance(value, str) else Path(value) for name, value in inputs.items()}
+    paths = {
+        name: [Path(p) for p in value] if not isinstance(value, str) else Path(value) for name, value in inputs.items()
+    }
     return Job(paths, outputs, spec, store, work, snakemake.config)
 
 
 def _content(paths: str | list[str]) -> object:
-    """What names the bytes of an input: its hash; for a model folder its revision; for any other folder all its files."""
+    """What names the bytes of an input: its hash; of a model folder its revision; of any other folder all its files."""
     if not isinstance(paths, str):
         return [_content(path) for path in paths]
     path = Path(paths)
@@ -170,12 +172,11 @@ def watch_parent_run(seconds: float = 1.0) -> None:
     kernel's parent-death signal would not do.
     """
     ancestor = next((pid for pid in _ancestors(os.getpid()) if _is_snakemake(pid)), None)
-    if ancestor is None:
+    if ancestor is None or (born := _stat(ancestor)) is None:
         return
-    born = _stat(ancestor)[1]
 
     def watch() -> None:
-        while (stat := _stat(ancestor)) and stat[1] == born:
+        while (stat := _stat(ancestor)) and stat[1] == born[1]:
             time.sleep(seconds)
         os._exit(1)
 
@@ -193,7 +194,9 @@ def _is_snakemake(pid: int) -> bool:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
         return False
-    return any(Path(word.decode(errors="replace")).name == "snakemake" for word in words[:4]) or b"snakemake" in words[:4]
+    return (
+        any(Path(word.decode(errors="replace")).name == "snakemake" for word in words[:4]) or b"snakemake" in words[:4]
+    )
 
 
 def _stat(pid: int) -> tuple[int, int] | None:

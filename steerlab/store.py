@@ -30,7 +30,7 @@ def file_digest(path: Path) -> str:
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write(temporary)` with a name beside `path`, then sync it to disk and rename it: `path` is whole or absent."""
+    """Call `write(temporary)` with a name beside `path`, sync it to disk and rename it: `path` is whole or absent."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -5,12 +5,13 @@ The rules see one object, `load(config)`; nothing here touches the network, a mo
 
 import json
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 from types import SimpleNamespace
 
 from steerlab.data import sources
-from steerlab.experiment import codes, names, resources, specs
+from steerlab.experiment import codes, names, plan, resources, specs
 from steerlab.experiment.config import ConfigError, check
 from steerlab.experiment.registry import METHODS, TASKS, Method
 
@@ -66,6 +67,17 @@ class Experiment:
         return self.config["run"]["seeds"]
 
     @property
+    def summary(self) -> str:
+        """What is printed before a run: where models run, and how much is asked of them."""
+        where = ", ".join(f"{key}: {self.config[key]}" for key in ("device", "dtype", "store"))
+        return f"{where}\nplan: {plan.summary(plan.cells(self.config, self.methods))}"
+
+    @property
+    def steered(self) -> list[str]:
+        """The methods that have a steer."""
+        return [method for method in self.methods if METHODS[method].steer]
+
+    @property
     def gpu(self) -> int:
         """GPUs that a model job asks for."""
         return int(self.config["device"] == "cuda")
@@ -73,7 +85,7 @@ class Experiment:
     def method(self, name: str) -> Method:
         return METHODS[name]
 
-    def spec(self, rule: str, wildcards: object = ()) -> str:
+    def spec(self, rule: str, wildcards: Iterable[tuple[str, str]] = ()) -> str:
         """Sorted JSON of exactly the leaves that change the bytes of the rule's output."""
         return json.dumps(getattr(specs, rule)(self.config, self.doors, **dict(wildcards)), sort_keys=True)
 
@@ -103,22 +115,24 @@ class Experiment:
         method = METHODS[wildcards.method]
         if not method.captures:
             return []
-        return [names.ACTIVATIONS.format(
-            model=wildcards.model, task=wildcards.task, site=method.captures, positions=method.positions
-        )]
+        return [
+            names.ACTIVATIONS.format(
+                model=wildcards.model, task=wildcards.task, site=method.captures, positions=method.positions
+            )
+        ]
 
     def steer_input(self, wildcards: SimpleNamespace) -> list[str]:
         """The steer that a cell is generated with; empty for the model as it is."""
         if not METHODS[wildcards.method].steer:
             return []
-        return [names.STEER.format(
-            model=wildcards.model, method=wildcards.method, task=wildcards.task, seed=wildcards.seed
-        )]
+        return [
+            names.STEER.format(model=wildcards.model, method=wildcards.method, task=wildcards.task, seed=wildcards.seed)
+        ]
 
     def every(self, pattern: str, **fixed: object) -> list[str]:
-        """The pattern's file names over the whole matrix, with some wildcards fixed."""
+        """The pattern's file names over the whole matrix; fixed wildcards take a value, or a list of them."""
         axes = {"model": self.models, "method": self.methods, "task": self.tasks, "split": SPLITS, "seed": self.seeds}
-        axes |= {key: [value] for key, value in fixed.items()}
+        axes |= {key: value if isinstance(value, list) else [value] for key, value in fixed.items()}
         used = [key for key in axes if f"{{{key}}}" in pattern]
         return [pattern.format(**dict(zip(used, values))) for values in product(*(axes[key] for key in used))]
 

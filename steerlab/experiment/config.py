@@ -9,6 +9,7 @@ import difflib
 import functools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import yaml
@@ -56,7 +57,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
 
 
-def _sentence(error: jsonschema.ValidationError) -> str:
+def _sentence(error: Any) -> str:
+    """One jsonschema error as one line, or one line a key."""
     path = ".".join(str(part) for part in error.absolute_path)
     where = f"config: {path}: " if path else "config: "
     if error.validator == "additionalProperties":
@@ -64,14 +66,16 @@ def _sentence(error: jsonschema.ValidationError) -> str:
         unknown = [key for key in error.instance if key not in known]
         return "\n".join(f"{where}unknown key {key!r}{nearest(str(key), known)}" for key in unknown)
     if error.validator == "enum":
-        return f"{where}{error.instance!r} is not one of them{nearest(str(error.instance), map(str, error.validator_value))}"
+        allowed = map(str, error.validator_value)
+        return f"{where}{error.instance!r} is not one of them{nearest(str(error.instance), allowed)}"
     hint = ""
     if error.validator == "type" and isinstance(error.instance, str):
         hint = " (nested --config values arrive as strings: write them to a file and pass it with --configfile)"
     return f"{where}{error.message}{hint}"
 
 
-def _filled(value: object, node: dict) -> object:
+def _filled(value: Any, node: dict) -> Any:
+    """The value with the defaults of its part of the schema, level by level."""
     if isinstance(value, dict):
         for key, child in node.get("properties", {}).items():
             if key not in value and "default" in child:
@@ -83,7 +87,12 @@ def _filled(value: object, node: dict) -> object:
     return value
 
 
-REQUIRED = {"gguf": ("source",), "hub": ("repo", "revision"), "folder": ("path",), "random": ("family", "layers", "seed")}
+REQUIRED = {
+    "gguf": ("source",),
+    "hub": ("repo", "revision"),
+    "folder": ("path",),
+    "random": ("family", "layers", "seed"),
+}
 
 
 def _unknown_names(config: dict) -> Iterator[str]:
@@ -112,4 +121,5 @@ def _impossible_cells(config: dict) -> Iterator[str]:
         for task in filter(TASKS.get, config["run"]["tasks"]):
             needs = METHODS[method].needs
             if needs and needs not in TASKS[task].offers:
-                yield f"run: {method} on {task} cannot be run: it learns from {needs}, the task offers {', '.join(TASKS[task].offers)}"
+                offers = ", ".join(TASKS[task].offers)
+                yield f"run: {method} on {task} cannot be run: it learns from {needs}, the task offers {offers}"

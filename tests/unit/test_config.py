@@ -32,7 +32,11 @@ def test_every_preset_dry_runs(preset: str):
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-@pytest.mark.parametrize(("path", "leaf"), list(config.leaves(config.schema())), ids=lambda value: ".".join(value) if isinstance(value, tuple) else "")
+@pytest.mark.parametrize(
+    ("path", "leaf"),
+    list(config.leaves(config.schema())),
+    ids=lambda value: ".".join(value) if isinstance(value, tuple) else "",
+)
 def test_every_leaf_says_what_it_is_and_where_its_value_comes_from(path: tuple[str, ...], leaf: dict):
     if path == ("models",):
         return  # a table of the user's own; its columns are checked below
@@ -69,13 +73,19 @@ def test_all_errors_come_at_once_one_line_each_with_the_nearest_key():
 
 def test_unknown_names_are_named_with_the_nearest():
     found = errors(run={"models": ["smollm2-135m"], "methods": ["cca"], "tasks": ["toxic"]})
-    assert [line.rpartition("did you mean ")[2] for line in found] == ["'smollm2-135m-instruct'?", "'caa'?", "'toxicity'?"]
+    assert [line.rpartition("did you mean ")[2] for line in found] == [
+        "'smollm2-135m-instruct'?",
+        "'caa'?",
+        "'toxicity'?",
+    ]
 
 
 def test_an_impossible_cell_is_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(experiment.METHODS, "needy", experiment.Method("steerlab.methods.caa:CAA", needs="qa_pairs"))
     found = errors(run={"models": ["smollm2-135m-instruct"], "methods": ["needy"]})
-    assert found == ["config: run: needy on toxicity cannot be run: it learns from qa_pairs, the task offers labelled_texts"]
+    assert found == [
+        "config: run: needy on toxicity cannot be run: it learns from qa_pairs, the task offers labelled_texts"
+    ]
 
 
 def test_a_model_must_have_what_its_kind_needs():
@@ -104,5 +114,7 @@ def test_snakemake_stops_before_any_job_with_that_line_alone(arguments: list[str
 
 
 def test_what_the_snakefile_imports_leaves_torch_alone():
-    code = "import sys, steerlab.experiment; print([m for m in ('torch', 'transformers', 'pandas') if m in sys.modules])"
+    code = (
+        "import sys, steerlab.experiment; print([m for m in ('torch', 'transformers', 'pandas') if m in sys.modules])"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout == "[]\n"

@@ -97,7 +97,13 @@ def test_another_content_of_an_input_never_sees_the_same_work_folder(tmp_path: P
     assert works[0] != works[1] and works[0] == works[2]
 
 
-ORPHAN = "from steerlab.job import watch_parent_run; import time; watch_parent_run(0.1); print('up', flush=True); time.sleep(60)"
+ORPHAN = """
+import time
+from steerlab.job import watch_parent_run
+watch_parent_run(0.1)
+print("up", flush=True)
+time.sleep(60)
+"""
 
 
 @pytest.mark.parametrize("shell", [False, True], ids=["parent", "shell between"])

@@ -9,9 +9,21 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("Snakefile", "config.yaml", "rules", "scripts", "steerlab", "schemas", "presets", "profiles", "envs", "captions")
+PARTS = (
+    "Snakefile",
+    "config.yaml",
+    "rules",
+    "scripts",
+    "steerlab",
+    "schemas",
+    "presets",
+    "profiles",
+    "envs",
+    "captions",
+)
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
 TINY = ("--configfile", "presets/tiny.yaml")
 
@@ -34,7 +46,7 @@ def copy_finished(finished: Path, folder: Path) -> Path:
     return folder
 
 
-def environment(extra: Mapping[str, str] = {}) -> dict[str, str]:
+def environment(extra: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
     """The environment of a run: one thread a process, no bytecode that would count as a change."""
     return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"} | dict(extra)
 

@@ -5,8 +5,9 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pandas as pd
 import psutil
@@ -48,7 +49,7 @@ def test_two_runs_give_the_same_bytes_whatever_the_seed_of_python_hashes(finishe
     assert result_bytes(folder) == result_bytes(finished)
 
 
-def start(folder: Path, extra: dict[str, str] = {}) -> subprocess.Popen:
+def start(folder: Path, extra: Mapping[str, str] = MappingProxyType({})) -> subprocess.Popen:
     """`make run` without the set-up, in a process group of its own."""
     command = ["bash", "envs/run.sh", SNAKEMAKE, "--cores", "2", *TINY]
     with open(folder / "printed.txt", "a") as printed:
