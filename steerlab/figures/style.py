@@ -20,7 +20,7 @@ POOLED_SIZE, SEED_SIZE = 5.5, 2.6  # diameters of markers, points
 
 COLOURS = {  # in the order in which figures and tables list the methods
     "base": "#000000",
-    "prompt": "#666666",
+    "instructed": "#666666",
     "lm_steer": "#0072B2",
     "hpr": "#D55E00",
     "slim": "#009E73",
@@ -33,7 +33,7 @@ COLOURS = {  # in the order in which figures and tables list the methods
 }
 LABELS = {
     "base": "unsteered",
-    "prompt": "prompt only",
+    "instructed": "instructed prompt",
     "lm_steer": "LM-Steer",
     "hpr": "HPR",
     "slim": "SLIM",

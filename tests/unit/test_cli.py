@@ -1,0 +1,32 @@
+"""The command line, as a user calls it."""
+
+import subprocess
+import sys
+
+from tests.workflow.project import ROOT
+
+
+def steerlab(*arguments: str, cwd=ROOT) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "steerlab", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)})
+
+
+def test_plan_counts_the_cells_of_the_default():
+    printed = steerlab("plan").stdout
+    assert "4 cells, 2,880 continuations, 57,600 new tokens at most" in printed
+
+
+def test_plan_merges_overlays_as_snakemake_does(tmp_path):
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text("run: {methods: [base], seeds: [5]}\ntasks: {toxicity: {prompts: {test: 10}}}\n")
+    printed = steerlab("plan", "--configfile", str(overlay)).stdout
+    assert "2 cells, 280 continuations, 5,600 new tokens at most" in printed
+
+
+def test_errors_are_one_line(tmp_path):
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("treads: 2\n")
+    result = steerlab("plan", "--configfile", str(wrong))
+    assert result.returncode == 1 and result.stderr == "config: unknown key 'treads'; did you mean 'threads'?\n"
+    result = steerlab("plan", cwd=tmp_path)
+    assert result.returncode == 1 and len(result.stderr.splitlines()) == 1
