@@ -22,7 +22,8 @@ lint: setup ## ruff, snakefmt, snakemake --lint, basedpyright, import-linter
 	$(BIN)/python -m pytest -q tests/test_lint.py
 
 bench: setup ## side-by-side ratios, not part of the tests
-	$(BIN)/python -m benchmarks $(ARGS)
+	$(SNAKEMAKE) --quiet all -- results/models/smollm2-135m-instruct
+	$(BIN)/python -m benchmarks --model results/models/smollm2-135m-instruct $(ARGS)
 
 figures: setup ## redraw every figure from the metrics that are there, without touching a model
 	$(SNAKEMAKE) figures --allowed-rules plot_task figures --forcerun plot_task $(ARGS)

@@ -6,5 +6,5 @@
 set -euo pipefail
 exec 9>.lock
 flock --wait 20 9 || { echo "another run is at work in this folder" >&2; exit 1; }
-if [ -n "$(ls .snakemake/locks 2>/dev/null)" ]; then "$1" --unlock --quiet all; fi
+if [ -n "$(ls .snakemake/locks 2>/dev/null)" ]; then "$1" --unlock --quiet all "${@:2}"; fi
 "$@"

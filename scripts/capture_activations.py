@@ -1,5 +1,6 @@
 """Capture the activations of a task's training texts at one site of every block."""
 
+import json
 from pathlib import Path
 
 from steerlab.job import job
@@ -8,11 +9,11 @@ from steerlab.job import job
 def run(*, model: Path, table: Path, manifest: Path, spec: dict, store: Path) -> None:
     """Fill the store's shards and write the manifest that names them."""
     from steerlab import activations
-    from steerlab.store import write_json
 
     captured = activations.of_training_texts(model, table, spec, store)
     shards = [str(path.relative_to(store)) for path in captured.files]
-    write_json(manifest, {"site": captured.site, "layers": captured.number_of_layers, "shards": shards})
+    about = {"site": captured.site, "layers": captured.number_of_layers, "shards": shards}
+    manifest.write_text(json.dumps(about, indent=1) + "\n")
 
 
 if "snakemake" in globals():

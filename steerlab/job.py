@@ -103,7 +103,7 @@ def _content(paths: str | list[str]) -> object:
 def _temporary(final: Path) -> Path:
     """A name beside the output; what killed jobs left under such names is removed."""
     final.parent.mkdir(parents=True, exist_ok=True)
-    for left in final.parent.glob(f".{final.name}.*.part"):
+    for left in final.parent.glob(f".{final.name}.*"):
         _remove(left)
     return final.with_name(f".{final.name}.{os.getpid()}.part")
 

@@ -5,14 +5,14 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from types import MappingProxyType
 
 import pandas as pd
 import psutil
-import pytest
+from snakemake.io import expand
 
+from steerlab.experiment import names
 from tests.workflow.project import SNAKEMAKE, TINY, copy_project, environment, planned, result_bytes, sidecars
 
 
@@ -42,20 +42,12 @@ def test_jobs_never_use_more_cores_than_given(finished: Path):
     assert most <= 2
 
 
-def test_two_runs_give_the_same_bytes_whatever_the_seed_of_python_hashes(finished: Path, tmp_path: Path):
-    folder = copy_project(tmp_path / "again")
-    run = start(folder, {"PYTHONHASHSEED": "7"})
-    assert run.wait(timeout=600) == 0
-    assert result_bytes(folder) == result_bytes(finished)
-
-
-def start(folder: Path, extra: Mapping[str, str] = MappingProxyType({})) -> subprocess.Popen:
-    """`make run` without the set-up, in a process group of its own."""
-    command = ["bash", "envs/run.sh", SNAKEMAKE, "--cores", "2", *TINY]
+def start(folder: Path, *targets: str) -> subprocess.Popen:
+    """`make run` without the set-up, in a process group of its own and with another hash seed of Python."""
+    command = ["bash", "envs/run.sh", SNAKEMAKE, "--cores", "2", *TINY, "--", *targets]
+    hashes = environment({"PYTHONHASHSEED": "7"})
     with open(folder / "printed.txt", "a") as printed:
-        return subprocess.Popen(
-            command, cwd=folder, env=environment(extra), stdout=printed, stderr=printed, start_new_session=True
-        )
+        return subprocess.Popen(command, cwd=folder, env=hashes, stdout=printed, stderr=printed, start_new_session=True)
 
 
 def alive(folder: Path) -> Iterator[psutil.Process]:
@@ -74,39 +66,50 @@ def kill_snakemake_alone(folder: Path) -> None:
             process.kill()
 
 
-def wait_for_shards(run: subprocess.Popen, folder: Path, pattern: str, seconds: float = 240) -> None:
-    end = time.monotonic() + seconds
-    while not list(folder.glob(pattern)):
+def kill_group(run: subprocess.Popen) -> None:
+    os.killpg(run.pid, signal.SIGKILL)
+
+
+def wait_for_another_shard(run: subprocess.Popen, folder: Path, pattern: str, before: int) -> None:
+    end = time.monotonic() + 300
+    while len(list(folder.glob(pattern))) <= before:
         assert run.poll() is None and time.monotonic() < end, (folder / "printed.txt").read_text()[-3000:]
         time.sleep(0.002)
 
 
+def wait_until_gone(folder: Path, seconds: float = 5) -> None:
+    end = time.monotonic() + seconds
+    while left := list(alive(folder)):
+        assert time.monotonic() < end, f"still at work {seconds} s after the kill: {left}"
+        time.sleep(0.1)
+
+
 STAGES = {
-    "activations": ".store/activations/*/*.safetensors",
-    "generations": ".store/generations/*/*.parquet",
-    "scores": ".store/scores/*/*.parquet",
+    ".store/activations/*/*.safetensors": [names.ACTIVATIONS],
+    ".store/generations/*/*.parquet": [names.GENERATIONS],
+    ".store/scores/*/*.parquet": [names.PERPLEXITY_SCORES, names.TOXICITY_SCORES],
 }
+MATRIX = {
+    "model": ["tiny-llama"], "method": ["base", "caa"], "task": ["toxicity"], "split": ["dev", "test"],
+    "seed": [0, 1], "site": ["block_output"], "positions": ["last"],
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("whole_group", [False, True], ids=["snakemake alone", "process group"])
-def test_a_run_killed_in_each_stage_ends_with_the_same_bytes(finished: Path, tmp_path: Path, whole_group: bool):
+def test_a_run_killed_twice_in_each_stage_ends_with_the_same_bytes(finished: Path, tmp_path: Path):
+    """kill -9 of snakemake alone, then of its process group, at seeded moments."""
     folder = copy_project(tmp_path / "killed").resolve()
-    moments = random.Random(f"kill {whole_group}")
-    for pattern in STAGES.values():
-        run = start(folder)
-        wait_for_shards(run, folder, pattern)
-        time.sleep(moments.uniform(0, 0.1))
-        if whole_group:
-            os.killpg(run.pid, signal.SIGKILL)
-        else:
-            kill_snakemake_alone(folder)
-        run.wait(timeout=30)
-        gone = time.monotonic() + 5
-        while left := list(alive(folder)):
-            assert time.monotonic() < gone, f"still at work 5 s after the kill: {left}"
-            time.sleep(0.1)
+    moments = random.Random("kill -9")
+    for shards, patterns in STAGES.items():
+        targets = sorted({target for pattern in patterns for target in expand(pattern, **MATRIX)})
+        for kill in (lambda run: kill_snakemake_alone(folder), kill_group):
+            run = start(folder, *targets)
+            wait_for_another_shard(run, folder, shards, before=len(list(folder.glob(shards))))
+            time.sleep(moments.uniform(0, 0.05))
+            kill(run)
+            run.wait(timeout=30)
+            wait_until_gone(folder)
     last = start(folder)
     assert last.wait(timeout=600) == 0, (folder / "printed.txt").read_text()[-3000:]
     assert result_bytes(folder) == result_bytes(finished)
-    assert not list((folder / "results").rglob(".*.part"))
+    assert not [path for path in (folder / "results").rglob(".*.*") if path.suffix in (".part", ".tmp")]
     assert planned(folder) == {}
