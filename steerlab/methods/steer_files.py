@@ -57,7 +57,8 @@ def read(folder: Path) -> tuple[Record, dict[str, Tensor]]:
     about = json.loads((folder / RECORD).read_text())
     del about["method"]  # for readers; the class path says it
     about["sites"] = tuple(Site(**site) for site in about["sites"])
-    return Record(**about), load_file(folder / TENSORS)
+    # Copied, because a mapped file's tensors lie where the file has them, and unaligned ones change the last bits.
+    return Record(**about), {name: tensor.clone() for name, tensor in load_file(folder / TENSORS).items()}
 
 
 def check_model(record: Record, model: tuple[str, str]) -> None:

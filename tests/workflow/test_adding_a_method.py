@@ -60,4 +60,4 @@ def test_a_method_added_by_the_page_is_under_the_laws(finished: Path, tmp_path: 
     result = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True)
     assert result.returncode == 0, (result.stdout + result.stderr)[-4000:]
     passed = re.search(r"(\d+) passed", result.stdout)
-    assert passed is None or int(passed[1]) > 10, result.stdout[-2000:]
+    assert passed and int(passed[1]) > 10, result.stdout[-2000:]
