@@ -1,6 +1,5 @@
 """Build the page: every figure with its caption and table, the costs, the sources, the configuration."""
 
-import importlib.metadata
 from pathlib import Path
 
 from steerlab.job import job
@@ -14,10 +13,9 @@ def run(*, figures: list[Path], results: Path, page: Path, spec: dict) -> None:
     from steerlab.report import page as report
 
     config = spec["config"]
-    packages = ("torch", "transformers", "snakemake", "pandas", "matplotlib")
     provenance = {
         "Run": {key: config[key] for key in ("device", "dtype", "attention", "threads")},
-        "Versions": {package: importlib.metadata.version(package) for package in packages},
+        "Versions": costs.versions(results),
     }
     html = report.build(
         [report.figure(path, title=f"{path.stem}, {path.parent.name}") for path in figures],

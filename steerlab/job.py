@@ -121,7 +121,6 @@ def _sidecar(final: Path) -> Path:
 
 def _provenance(snakemake, finals: dict[str, Path], started: float) -> dict:
     ended, spec = time.time(), json.loads(snakemake.params.spec)
-    versions = {name: importlib.metadata.version(name) for name in ("torch", "transformers", "snakemake", "pandas")}
     return {
         "rule": snakemake.rule,
         "outputs": [str(path) for path in finals.values()],
@@ -135,8 +134,17 @@ def _provenance(snakemake, finals: dict[str, Path], started: float) -> dict:
         "threads": snakemake.threads,
         "device": spec.get("device", "cpu"),
         "host": platform.node(),
-        "versions": {"python": platform.python_version()} | versions,
+        "versions": {"python": platform.python_version()} | _versions(),
     }
+
+
+def _versions() -> dict[str, str]:
+    """Versions of the packages that results depend on; a rule's own environment need not have all of them."""
+    installed = {}
+    for name in ("torch", "transformers", "snakemake", "pandas", "matplotlib", "alt-profanity-check"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            installed[name] = importlib.metadata.version(name)
+    return installed
 
 
 @contextlib.contextmanager

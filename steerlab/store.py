@@ -37,6 +37,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
+        temporary.chmod(0o644)  # safetensors writes for the owner alone; a store may be shared
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

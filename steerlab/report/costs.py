@@ -22,6 +22,15 @@ def collect(results: Path) -> pd.DataFrame:
     )
 
 
+def versions(results: Path) -> dict[str, str]:
+    """Versions of the packages that the jobs ran with, by name; several, where they differ, one after the other."""
+    found: dict[str, set[str]] = {}
+    for path in results.rglob("*.run.json"):
+        for name, version in json.loads(path.read_text()).get("versions", {}).items():
+            found.setdefault(name, set()).add(version)
+    return {name: ", ".join(sorted(each)) for name, each in sorted(found.items())}
+
+
 def by_rule(costs: pd.DataFrame) -> pd.DataFrame:
     """Sums over the jobs of each rule, rules in the order of their first start: columns BY_RULE.
 

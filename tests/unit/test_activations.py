@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from steerlab import activations, models, sites
 from steerlab.activations import Row
 from steerlab.models import ModelHandle
 from steerlab.sites import Site
-from tests.workflow.project import ROOT
+from tests.workflow.project import ROOT, environment
 
 TEXTS = [f"text number {number}{', and more' * (number % 3)}" for number in range(10)]
 
@@ -98,11 +97,33 @@ def test_a_selection_is_part_of_the_key():
     assert len(keys) == 6
 
 
-def test_shards_are_memory_mapped_one_at_a_time(handle: ModelHandle, tmp_path: Path):
-    captured = capture(handle, tmp_path, shard_rows=2)
-    assert len(captured.files) == 5
-    sizes = {len(load_file(path)["layer_0"]) for path in captured.files}
-    assert sizes == {2}  # what is in memory does not grow with the number of texts
+MEASURED = """
+import resource, sys
+from pathlib import Path
+from tests.unit import test_activations as test
+from steerlab.models import ModelHandle
+from steerlab.sites import Site
+texts = [f"{number:06d}" + "." * 240 for number in range(int(sys.argv[3]))]
+captured = test.capture(ModelHandle(Path(sys.argv[1])), Path(sys.argv[2]), "all", texts, batch_rows=16, shard_rows=32)
+for _, states in captured.shards(Site("block_output", 1)):
+    states.sum()
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+print(peak, sum(path.stat().st_size for path in captured.files) >> 20)
+"""
+
+
+def test_peak_memory_does_not_grow_with_the_number_of_texts(folder: Path, tmp_path: Path):
+    peaks, sizes = [], []
+    for number in (64, 1024):
+        command = [sys.executable, "-c", MEASURED, folder, tmp_path / str(number), str(number)]
+        printed = subprocess.run(
+            command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=True
+        ).stdout
+        peak, size = map(int, printed.split())
+        peaks.append(peak)
+        sizes.append(size)
+    assert sizes[1] - sizes[0] > 40  # MiB of states that a growing process would hold
+    assert peaks[1] - peaks[0] < 15
 
 
 KILLED = """

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import subprocess
 import time
@@ -10,10 +11,20 @@ from pathlib import Path
 
 import pandas as pd
 import psutil
+import yaml
 from snakemake.io import expand
 
 from steerlab.experiment import names
-from tests.workflow.project import SNAKEMAKE, TINY, copy_project, environment, planned, result_bytes, sidecars
+from tests.workflow.project import (
+    SNAKEMAKE,
+    TINY,
+    copy_project,
+    environment,
+    planned,
+    result_bytes,
+    sidecars,
+    snakemake,
+)
 
 
 def test_a_run_ends_with_the_page_and_every_table(finished: Path):
@@ -113,3 +124,19 @@ def test_a_run_killed_twice_in_each_stage_ends_with_the_same_bytes(finished: Pat
     assert result_bytes(folder) == result_bytes(finished)
     assert not [path for path in (folder / "results").rglob(".*.*") if path.suffix in (".part", ".tmp")]
     assert planned(folder) == {}
+
+
+def test_with_a_gpu_one_model_job_runs_on_a_card_whatever_the_command_line(tmp_path: Path):
+    """The default profile's limit holds for plain `snakemake`, and every rule that runs a model asks for the card."""
+    folder = copy_project(tmp_path / "gpu")
+    (folder / "gpu.yaml").write_text("device: cuda\n")
+    for arguments in ((), ("--cores", "all"), ("--cores", "all", "--resources", "gpu=1")):
+        printed = snakemake(folder, "-n", *arguments, "--configfile", "presets/tiny.yaml", "gpu.yaml")
+        jobs = re.split(r"\n(?=\[)|\n\n", printed)
+        asks = {rule: [job for job in jobs if f"rule {rule}:" in job] for rule in MODEL_RULES}
+        assert all(found and all("gpu=1" in job for job in found) for found in asks.values())
+    limits = yaml.safe_load((folder / "profiles/default/config.yaml").read_text())
+    assert limits["resources"] == ["gpu=1"] and limits["cores"] == "all"
+
+
+MODEL_RULES = ("capture_activations", "generate_continuations", "score_perplexity")
