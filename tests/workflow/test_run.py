@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pandas as pd
 import psutil
-import yaml
 from snakemake.io import expand
 
 from steerlab.experiment import names
@@ -135,8 +134,8 @@ def test_with_a_gpu_one_model_job_runs_on_a_card_whatever_the_command_line(tmp_p
         jobs = re.split(r"\n(?=\[)|\n\n", printed)
         asks = {rule: [job for job in jobs if f"rule {rule}:" in job] for rule in MODEL_RULES}
         assert all(found and all("gpu=1" in job for job in found) for found in asks.values())
-    limits = yaml.safe_load((folder / "profiles/default/config.yaml").read_text())
-    assert limits["resources"] == ["gpu=1"] and limits["cores"] == "all"
+        printed = snakemake(folder, "--forceall", *arguments, "--", "results/data/raw/comments/sample")
+        assert 'Provided resources: gpu=Resource("gpu", 1)' in printed
 
 
 MODEL_RULES = ("capture_activations", "generate_continuations", "score_perplexity")
