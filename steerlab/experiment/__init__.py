@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from steerlab.data import sources
 from steerlab.experiment import codes, names, plan, resources, specs
 from steerlab.experiment.config import ConfigError, check
-from steerlab.experiment.registry import METHODS, TASKS, Method
+from steerlab.experiment.registry import METHODS, TASKS, TOXICITY_SCORERS, Method
 
 __all__ = ["METHODS", "TASKS", "ConfigError", "Experiment", "Method", "load", "load_or_exit", "names"]
 
@@ -91,11 +91,11 @@ class Experiment:
 
     def code(self, rule: str, *, method: str | None = None, task: str | None = None) -> str:
         """Digest of the rule's script with the package modules it imports, and those it loads by name."""
-        modules = [METHODS[method].steer] if method else []
-        modules += [TASKS[task].module] if task else []
-        return codes.code_digest(
-            f"scripts/{rule}.py", tuple(module.split(":")[0] for module in modules if module), FILES.get(rule, ())
-        )
+        loaded = [METHODS[method].steer] if method else []
+        loaded += [TASKS[task].module] if task else []
+        loaded += [TOXICITY_SCORERS[self.config["scores"]["toxicity"]["scorer"]]] if rule == "score_toxicity" else []
+        modules = tuple(path.partition(":")[0] for path in loaded if path)
+        return codes.code_digest(f"scripts/{rule}.py", modules, FILES.get(rule, ()))
 
     def raw(self, name: str) -> str:
         """Folder of a source's raw files."""

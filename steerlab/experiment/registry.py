@@ -1,4 +1,4 @@
-"""What can be run: methods and tasks by name, with the facts that the rules need before any torch is imported.
+"""What can be run: methods, tasks and scorers by name, with the facts that the rules need before any torch is imported.
 
 A new method is one line in METHODS, one file in steerlab/methods/ and one entry under `steers` in schemas/config.yaml.
 Scripts never import this table, so a new line reruns nothing that is there.
@@ -47,3 +47,5 @@ METHODS = {
 TASKS = {
     "toxicity": Task("steerlab.tasks.toxicity", offers=("labelled_texts",), sources=("rtp_prompts", "comments")),
 }
+
+TOXICITY_SCORERS = {"profanity_check": "steerlab.scores.profanity_check:ProfanityCheck"}

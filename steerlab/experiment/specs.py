@@ -6,7 +6,7 @@ nothing else of the configuration, reruns the rule.
 
 from steerlab.data import sources
 from steerlab.experiment.codes import ROOT
-from steerlab.experiment.registry import METHODS, TASKS
+from steerlab.experiment.registry import METHODS, TASKS, TOXICITY_SCORERS
 
 
 def fetch_source(config: dict, doors: dict, *, source: str, door: str) -> dict:
@@ -53,7 +53,7 @@ def generate_continuations(
 
 
 def score_toxicity(config: dict, doors: dict, *, model: str, method: str, task: str, split: str) -> dict:
-    return {"scorer": config["scores"]["toxicity"]["scorer"], "seeds": config["run"]["seeds"]}
+    return {"scorer": TOXICITY_SCORERS[config["scores"]["toxicity"]["scorer"]], "seeds": config["run"]["seeds"]}
 
 
 def score_perplexity(config: dict, doors: dict, *, model: str, method: str, task: str, split: str) -> dict:

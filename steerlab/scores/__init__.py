@@ -19,15 +19,12 @@ class Scorer(Protocol):
         ...
 
 
-SCORERS = {"profanity_check": "steerlab.scores.profanity_check:ProfanityCheck"}
-
-
-def scorer(name: str) -> Scorer:
-    """The scorer of this name, ready to score; raises ValueError for one that is not in SCORERS."""
-    if name not in SCORERS:
-        raise ValueError(f"no scorer is called {name!r}; choose one of {', '.join(SCORERS)}")
-    module, attribute = SCORERS[name].split(":")
-    return getattr(importlib.import_module(module), attribute)()
+def load(path: str) -> Scorer:
+    """The scorer at `module:Class`, ready to score; raises ValueError for a path outside steerlab.scores."""
+    module, _, name = path.partition(":")
+    if not module.startswith("steerlab.scores."):
+        raise ValueError(f"{path!r} is no scorer of this project; give steerlab.scores.<file>:<Class>")
+    return getattr(importlib.import_module(module), name)()
 
 
 def label(scorer: Scorer) -> str:
@@ -35,9 +32,9 @@ def label(scorer: Scorer) -> str:
     return f"{scorer.name}=={scorer.version}"
 
 
-def toxicity(generations: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The generations without text and tokens, with the columns scorer and toxicity (0 to 1) of the named scorer."""
-    judge = scorer(name)
+def toxicity(generations: pd.DataFrame, scorer: str) -> pd.DataFrame:
+    """The generations without text and tokens, with the columns scorer and toxicity (0 to 1); scorer: its path."""
+    judge = load(scorer)
     return generations.drop(columns=["text", "tokens"]).assign(
         scorer=label(judge), toxicity=judge.score(list(generations["text"]))
     )

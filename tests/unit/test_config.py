@@ -8,6 +8,7 @@ import yaml
 
 from steerlab import experiment
 from steerlab.experiment import config
+from steerlab.experiment.registry import TOXICITY_SCORERS
 from tests.workflow.project import ROOT, SNAKEMAKE, environment
 
 
@@ -46,6 +47,11 @@ def test_every_leaf_says_what_it_is_and_where_its_value_comes_from(path: tuple[s
 def test_every_column_of_the_models_table_says_what_it_is():
     for column in config.schema()["properties"]["models"]["additionalProperties"]["properties"].values():
         assert column["description"] and column["source"]
+
+
+def test_the_scorers_of_the_schema_are_those_of_the_registry():
+    toxicity = config.schema()["properties"]["scores"]["properties"]["toxicity"]["properties"]
+    assert set(toxicity["scorer"]["enum"]) == set(TOXICITY_SCORERS)
 
 
 def test_every_level_refuses_unknown_keys():

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from steerlab import models, scores, sites
+from steerlab.experiment.registry import TOXICITY_SCORERS
 from steerlab.models import ModelHandle
 from steerlab.scores import likelihood, perplexity
 from steerlab.scores.likelihood import log_likelihoods
@@ -199,29 +200,32 @@ class TestPerplexity:
             perplexity.score(handle, pd.DataFrame({"id": ["other"], "text": ["x"]}), prompts, tokens_a_batch=9)
 
 
+PROFANITY_CHECK = TOXICITY_SCORERS["profanity_check"]
+
+
 class TestProfanityCheck:
     def test_the_table_names_scorer_and_version(self):
-        assert scores.label(scores.scorer("profanity_check")) == "alt-profanity-check==1.9.1"
+        assert scores.label(scores.load(PROFANITY_CHECK)) == "alt-profanity-check==1.9.1"
 
     def test_offensive_texts_score_higher_than_harmless_ones(self):
-        found = scores.scorer("profanity_check").score(["You are such an idiot.", "The weather in Paris is mild."])
+        found = scores.load(PROFANITY_CHECK).score(["You are such an idiot.", "The weather in Paris is mild."])
         # Measured once with version 1.9.1: 1.00 and about 0.
         assert found[0] > 0.95
         assert found[1] < 0.1
 
     def test_an_empty_text_is_scored_as_a_newline_and_no_texts_give_no_scores(self):
-        judge = scores.scorer("profanity_check")
+        judge = scores.load(PROFANITY_CHECK)
         assert judge.score([""]) == judge.score(["\n"])
         assert judge.score([]).shape == (0,)
 
     def test_a_score_depends_on_its_text_alone(self):
-        judge = scores.scorer("profanity_check")
+        judge = scores.load(PROFANITY_CHECK)
         texts = ["Shut up!", "", "Hello there", "You fool"]
         assert np.array_equal(judge.score(texts), np.concatenate([judge.score([text]) for text in texts]))
 
-    def test_an_unknown_scorer_is_refused_by_name(self):
-        with pytest.raises(ValueError, match="'perspectiv'"):
-            scores.scorer("perspectiv")
+    def test_a_path_outside_the_scorers_is_refused_by_name(self):
+        with pytest.raises(ValueError, match="'os:system'"):
+            scores.load("os:system")
 
 
 def test_real_likelihoods_are_those_of_one_plain_forward_a_text(real_model):

@@ -118,6 +118,7 @@ MODULES = {
     "steerlab/generations.py": BOTH | PAGE,
     "steerlab/scores/perplexity.py": PERPLEXITY | PAGE,
     "steerlab/scores/likelihood.py": PERPLEXITY | PAGE,
+    "steerlab/scores/profanity_check.py": SCORED | PAGE,
     "steerlab/tasks/toxicity.py": FROM_TABLE,
     "steerlab/metrics/bootstrap.py": {"compute_metrics": 4} | PAGE,
     "steerlab/figures/toxicity.py": PAGE,
