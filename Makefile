@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 MIRROR ?= $(wildcard ../shared/data)
 ARGS ?=
+STORE ?= .store
 SNAKEMAKE := $(BIN)/snakemake
 
 .PHONY: run test lint bench figures report setup lock clean clean-store help
@@ -48,5 +49,5 @@ lock: ## make envs/requirements.lock again from envs/requirements.in
 clean: ## remove results/; the store stays
 	find results -mindepth 1 -not -name .gitignore -delete
 
-clean-store: ## empty the store but for the scores that were paid for
-	[ ! -d .store ] || find .store -mindepth 1 -maxdepth 1 -not -name 'scores.sqlite*' -exec rm -r {} +
+clean-store: ## empty the store (STORE=<folder> if not .store) but for the scores that were paid for
+	[ ! -d $(STORE) ] || find $(STORE) -mindepth 1 -maxdepth 1 -not -name 'scores.sqlite*' -exec rm -r {} +

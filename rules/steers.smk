@@ -16,7 +16,7 @@ rule train_steer:
         "../envs/torch.yaml"
     threads: x.config["threads"]
     resources:
-        gpu=lambda w: x.gpu * x.method(w.method).trains_through_model,
+        gpu=lambda w: x.gpu * x.method(w.method).may_run_model,
         mem_mb=x.config["mem_mb"],
         runtime=x.config["runtime"],
     params:

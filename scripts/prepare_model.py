@@ -6,10 +6,10 @@ from steerlab.job import job
 
 
 def run(*, source: list[Path], folder: Path, spec: dict) -> None:
-    """Write the model folder. source: the raw folder with the file it is made from, or nothing."""
+    """Write the model folder. source: what it is made from, for a GGUF file its raw folder."""
     from steerlab import models
 
-    file = next(source[0].glob("*.gguf")) if source else None
+    file = next(source[0].glob("*.gguf")) if spec["definition"]["kind"] == "gguf" else None
     models.prepare(spec["definition"], folder, name=spec["name"], source=file)
 
 

@@ -1,9 +1,9 @@
 """Activations: hidden states captured once and reused by all, in memory-mapped safetensors shards.
 
 A shard holds the states of `shard_rows` texts at one site of every block. Its name is the SHA-256 of their token ids,
-mask and selected positions, its folder the digest of model revision, site, dtype, device, attention kernel and batch
-size, so two renderings of one dataset, or two models, can never be mixed up. A shard that is missing or damaged is
-captured again by whoever opens it; memory never holds more than one shard.
+mask and selected positions, its folder the digest of model revision, site, dtype, device, attention kernel, batch size,
+threads and code, so two renderings of one dataset, or two models, can never be mixed up. A shard that is missing or
+damaged is captured again by whoever opens it; memory never holds more than one shard.
 """
 
 import hashlib
@@ -73,14 +73,24 @@ class Activations:
 
 
 def capture(
-    handle: ModelHandle, rows: Sequence[Row], site: str, *, folder: Path, batch_rows: int, shard_rows: int
+    handle: ModelHandle,
+    rows: Sequence[Row],
+    site: str,
+    *,
+    folder: Path,
+    batch_rows: int,
+    shard_rows: int,
+    made_by: Sequence[object] = (),
 ) -> Activations:
     """Capture the states of all rows at one site of every block, except the shards that are already whole in `folder`.
 
+    made_by: what else decides the bytes and so belongs to the key, such as threads and the digest of the code.
     Opening is capturing: every shard's hash is checked, and the model's body is loaded only if one is missing or bad.
     """
     layers = sites.number_of_layers(handle.info.config)
-    context = store.digest(handle.info.revision, site, handle.dtype, handle.device, handle.attention, batch_rows)
+    context = store.digest(
+        handle.info.revision, site, handle.dtype, handle.device, handle.attention, batch_rows, list(made_by)
+    )
     starts = tuple(range(0, len(rows), shard_rows))
     shards = [rows[start : start + shard_rows] for start in starts]
     files = tuple(folder / context / f"{_key(shard)}.safetensors" for shard in shards)
@@ -94,12 +104,13 @@ def capture(
 def of_training_texts(model: Path, table: Path, spec: dict, folder: Path) -> Activations:
     """The activations of a task's training texts, as `train_steer` and `capture_activations` both open them.
 
-    model: model folder; table: the task's table; spec: site, positions, activations, device, dtype, attention;
-    folder: the store.
+    model: model folder; table: the task's table; spec: site, positions, activations, device, dtype, attention, threads,
+    versions, capture_code; folder: the store.
     """
     handle = ModelHandle(model, device=spec["device"], dtype=spec["dtype"], attention=spec["attention"])
     rows = select(handle.info.tokenizer, list(training_rows(table).text), spec["positions"])
-    return capture(handle, rows, spec["site"], folder=folder / "activations", **spec["activations"])
+    made_by = (spec["threads"], spec["versions"], spec["capture_code"])
+    return capture(handle, rows, spec["site"], folder=folder / "activations", made_by=made_by, **spec["activations"])
 
 
 @torch.no_grad()

@@ -71,7 +71,7 @@ def of_cell(model: Path, table: Path, steer: Path | None, spec: Mapping[str, Any
             rows = generate(handle.load(), tokenizer, [prompts[i] for i in cut], decoding, spec["seed"])
         return rows.assign(strength=float(strength))
 
-    names = [f"{strength:+.6f}-{number:05d}" for strength, number, _ in plan]
+    names = [f"{spec['strengths'].index(strength):03d}-{number:05d}" for strength, number, _ in plan]
     rows = store.resume(work, names, compute, desc=f"generations, seed {spec['seed']}", unit="batch")
     return rows.sort_values(["strength", "id", "sample"], ignore_index=True).reindex(
         columns=["id", "sample", "strength", "text", "tokens"]

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import platform
+import re
 import resource
 import shutil
 import sys
@@ -26,6 +27,8 @@ from steerlab.experiment.resources import cards
 from steerlab.store import digest, file_digest, write_json
 
 log = logging.getLogger(__name__)
+
+JOBS_LOCK = ".jobs.lock"
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,14 @@ class Job:
 @contextlib.contextmanager
 def job(snakemake) -> Iterator[Job]:
     """Run the body of a script; on an error print one line, leave the traceback in the log and exit with 1."""
-    os.environ["OMP_NUM_THREADS"] = str(snakemake.threads)  # read when torch is imported
+    spec = json.loads(snakemake.params.spec)
+    os.environ["OMP_NUM_THREADS"] = str(spec.get("threads", snakemake.threads))  # read when torch is imported
     watch_parent_run()
     finals = {name: Path(path) for name, path in snakemake.output.items()}
     outputs = {name: _temporary(path) for name, path in finals.items()}
     started = time.time()
-    with _logging_to(Path(snakemake.log[0])):
+    with _logging_to(Path(snakemake.log[0])), open(JOBS_LOCK, "a") as alive:
+        fcntl.flock(alive, fcntl.LOCK_SH)  # envs/run.sh waits for it: while it is held, a job is alive
         try:
             with lease_card() if snakemake.resources.get("gpu", 0) else contextlib.nullcontext():
                 yield _job(snakemake, finals, outputs)
@@ -85,15 +90,15 @@ def _job(snakemake, finals: dict[str, Path], outputs: dict[str, Path]) -> Job:
 
 
 def _content(paths: str | list[str]) -> object:
-    """What names the bytes of an input: its hash; of a model folder its revision; of any other folder all its files."""
+    """What names the bytes of an input: its hash; of a folder all its files, of a model folder all but the weights."""
     if not isinstance(paths, str):
         return [_content(path) for path in paths]
     path = Path(paths)
     if path.is_file():
         return file_digest(path)
-    if (path / "model.json").exists():
-        return file_digest(path / "model.json")
     files = sorted(file for file in path.rglob("*") if file.is_file() and file.name != ".snakemake_timestamp")
+    if (path / "model.json").exists():
+        files = [file for file in files if file.suffix != ".safetensors"]  # model.json has their hash
     return [(str(file.relative_to(path)), file_digest(file)) for file in files]
 
 
@@ -103,8 +108,10 @@ def _content(paths: str | list[str]) -> object:
 def _temporary(final: Path) -> Path:
     """A name beside the output; what killed jobs left under such names is removed."""
     final.parent.mkdir(parents=True, exist_ok=True)
-    for left in final.parent.glob(f".{final.name}.*"):
-        _remove(left)
+    temporary = re.compile(rf"\.?\.{re.escape(final.name)}(\.run\.json)?\.\d+\.(part|tmp).*")
+    for left in final.parent.iterdir():
+        if temporary.fullmatch(left.name):
+            _remove(left)
     return final.with_name(f".{final.name}.{os.getpid()}.part")
 
 
@@ -181,6 +188,8 @@ def watch_parent_run(seconds: float = 1.0) -> None:
     """
     ancestor = next((pid for pid in _ancestors(os.getpid()) if _is_snakemake(pid)), None)
     if ancestor is None or (born := _stat(ancestor)) is None:
+        if os.getppid() == 1:
+            os._exit(1)  # the run died before its job could look for it
         return
 
     def watch() -> None:
@@ -230,14 +239,20 @@ def lease_card(seconds: float = 1.0) -> Iterator[str]:
         yield visible
         return
     folder = Path(tempfile.gettempdir()) / "steerlab-cards"
-    folder.mkdir(mode=0o777, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir()
+        folder.chmod(0o777)  # the machine's cards are everybody's
     number = len(cards())
     if not number:
         raise RuntimeError("device is cuda but nvidia-smi -L lists no card; set device: cpu")
     waiting = False
     while True:
         for index in range(number):
-            with open(folder / f"{index}.lock", "a") as lock:
+            file = folder / f"{index}.lock"
+            if not file.exists():
+                file.touch()
+                file.chmod(0o666)
+            with open(file, "a") as lock:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from types import SimpleNamespace
 
 from steerlab.data import sources
@@ -102,9 +103,11 @@ class Experiment:
         return names.RAW.format(source=name, door=self.doors[name])
 
     def model_source(self, model: str) -> list[str]:
-        """The raw folder that a model is made from; empty where it is loaded from elsewhere."""
-        source = self.config["models"][model].get("source")
-        return [self.raw(source)] if source else []
+        """What a model is made from: a raw folder, the files of the user's own, or nothing here."""
+        definition = self.config["models"][model]
+        if definition["kind"] == "folder":
+            return sorted(str(file) for file in Path(definition["path"]).glob("*") if file.is_file())
+        return [self.raw(definition["source"])] if definition["kind"] == "gguf" else []
 
     def task_sources(self, task: str) -> dict[str, str]:
         """Raw folder of each source of a task."""

@@ -7,6 +7,7 @@ schema cannot see: names that nothing defines and cells that cannot be run.
 import copy
 import difflib
 import functools
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,16 @@ def _unknown_names(config: dict) -> Iterator[str]:
 
 
 def _impossible_cells(config: dict) -> Iterator[str]:
+    for task, drawn in config["generations"].items():
+        if drawn["min_new_tokens"] > drawn["max_new_tokens"]:
+            least, most = drawn["min_new_tokens"], drawn["max_new_tokens"]
+            yield f"generations.{task}: min_new_tokens {least} is more than max_new_tokens {most}; lower it"
+    for task, settings in config["tasks"].items():
+        if not settings["wording"].endswith("{text}"):
+            yield f"tasks.{task}.wording: it must end with {{text}}, which the model continues"
+    for name in config["models"]:
+        if not re.fullmatch(r"[\w.-]+", name):
+            yield f"models: {name!r} names files; use letters, digits, '.', '_' and '-'"
     for method in filter(METHODS.get, config["run"]["methods"]):
         for task in filter(TASKS.get, config["run"]["tasks"]):
             needs = METHODS[method].needs

@@ -17,7 +17,7 @@ class Method:
     steer: `module:Class` of the steer, None for the model as it is.
     needs: the training signal, which the task must offer; None for a method that learns nothing.
     captures: the site (all layers) whose activations it is trained on, at `positions`; None for none.
-    trains_through_model: False if the fit needs no forward pass of its own; its rule then asks for no GPU.
+    trains_through_model: False if the fit needs no forward pass of its own.
     rendering: how the prompts are rendered.
     """
 
@@ -27,6 +27,11 @@ class Method:
     positions: Literal["last", "all"] = "last"
     trains_through_model: bool = False
     rendering: Literal["plain", "instructed"] = "plain"
+
+    @property
+    def may_run_model(self) -> bool:
+        """True if its fit may run the model: a damaged shard of activations is captured again by whoever opens it."""
+        return self.trains_through_model or self.captures is not None
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,11 @@ One function a rule, `(config, doors, **wildcards) -> dict`. The rules turn it i
 nothing else of the configuration, reruns the rule.
 """
 
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+
 from steerlab.data import sources
-from steerlab.experiment.codes import ROOT
+from steerlab.experiment.codes import ROOT, code_digest
 from steerlab.experiment.registry import METHODS, TASKS, TOXICITY_SCORERS
 
 
@@ -20,20 +23,18 @@ def make_task_table(config: dict, doors: dict, *, task: str) -> dict:
 
 
 def prepare_model(config: dict, doors: dict, *, model: str) -> dict:
-    return {"name": model, "definition": config["models"][model]}
+    versions = _versions("torch", "transformers")
+    return {"name": model, "definition": config["models"][model], "versions": versions}
 
 
 def capture_activations(config: dict, doors: dict, *, model: str, task: str, site: str, positions: str) -> dict:
-    return _compute(config) | {"site": site, "positions": positions, "activations": config["activations"]}
+    return _captured(config, site, positions)
 
 
 def train_steer(config: dict, doors: dict, *, model: str, method: str, task: str, seed: str) -> dict:
     hyperparameters = {key: value for key, value in config["steers"][method].items() if key != "strengths"}
-    return _compute(config) | {
+    return _captured(config, METHODS[method].captures, METHODS[method].positions) | {
         "steer": METHODS[method].steer,
-        "site": METHODS[method].captures,
-        "positions": METHODS[method].positions,
-        "activations": config["activations"],
         "hyperparameters": hyperparameters,
         "seed": int(seed),
     }
@@ -53,7 +54,9 @@ def generate_continuations(
 
 
 def score_toxicity(config: dict, doors: dict, *, model: str, method: str, task: str, split: str) -> dict:
-    return {"scorer": TOXICITY_SCORERS[config["scores"]["toxicity"]["scorer"]], "seeds": config["run"]["seeds"]}
+    scorer = TOXICITY_SCORERS[config["scores"]["toxicity"]["scorer"]]
+    versions = _versions("alt-profanity-check", "scikit-learn")
+    return {"scorer": scorer, "versions": versions, "seeds": config["run"]["seeds"]}
 
 
 def score_perplexity(config: dict, doors: dict, *, model: str, method: str, task: str, split: str) -> dict:
@@ -92,7 +95,28 @@ def build_report(config: dict, doors: dict) -> dict:
 
 
 def _compute(config: dict) -> dict:
-    return {key: config[key] for key in ("device", "dtype", "attention", "threads")}
+    where = {key: config[key] for key in ("device", "dtype", "attention", "threads")}
+    return where | {"versions": _versions("torch", "transformers")}
+
+
+def _captured(config: dict, site: str | None, positions: str) -> dict:
+    """What activations are captured with; whoever opens them needs the same, and finds the same shards."""
+    code = code_digest("scripts/capture_activations.py")
+    return _compute(config) | {
+        "site": site,
+        "positions": positions,
+        "activations": config["activations"],
+        "capture_code": code,
+    }
+
+
+def _versions(*packages: str) -> dict[str, str | None]:
+    """Installed versions of the packages that compute; None where one is not installed here."""
+    found = dict.fromkeys(packages)
+    for package in packages:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def _rests_on_sample(doors: dict, method: str, task: str) -> bool:

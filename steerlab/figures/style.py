@@ -79,8 +79,8 @@ def label(method: str) -> str:
 
 
 def row_label(method: str, strength: float) -> str:
-    """The method's name with its strength, which the unsteered model has not."""
-    return label(method) if method == "base" else f"{label(method)}, {strength:g}"
+    """The method's name with its strength; at strength 0 nothing is attached, and there is none."""
+    return label(method) if strength == 0 else f"{label(method)}, {strength:g}"
 
 
 def rank(method: str) -> int:

@@ -161,3 +161,9 @@ def test_a_killed_capture_goes_on_at_its_next_shard(folder: Path, tmp_path: Path
 def test_a_text_without_tokens_is_refused(handle: ModelHandle, tmp_path: Path):
     with pytest.raises(ValueError, match="no tokens in the text"):
         capture(handle, tmp_path, texts=["fine", ""])
+
+
+def test_other_code_or_threads_never_share_a_shard(handle: ModelHandle, tmp_path: Path):
+    captures = [capture(handle, tmp_path, made_by=made_by) for made_by in ((), (1, "code"), (2, "code"), (1, "other"))]
+    files = [file for captured in captures for file in captured.files]
+    assert len(files) == len(set(files))
