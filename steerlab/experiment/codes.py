@@ -26,11 +26,6 @@ def code_digest(script: str, modules: tuple[str, ...] = (), files: tuple[str, ..
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def imported_modules(path: Path) -> frozenset[str]:
-    """Dotted names of the package's modules that a file imports, with the packages above them."""
-    return frozenset(_imports(path))
-
-
 def _walk(path: Path, found: set[Path]) -> None:
     if path in found:
         return
