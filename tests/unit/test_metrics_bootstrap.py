@@ -96,6 +96,39 @@ def test_95_percent_intervals_hold_the_truth_in_92_to_97_percent_of_1000_experim
     assert 920 <= held <= 970
 
 
+def test_intervals_are_those_of_drawing_the_rows_themselves():
+    rng = np.random.default_rng(0)
+    table = np.sort(rng.normal(size=(40, 1)), axis=0)
+    drawn = table[np.random.default_rng(4).integers(40, size=(300, 40)), 0].mean(axis=1)
+    estimate = bootstrap.mean(table[:, 0], resamples=300, seed=4)
+    assert (estimate.low, estimate.high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])))
+
+
+def test_a_prompt_that_counts_on_one_side_alone_leaves_both_ratios_what_they_are():
+    treated, control = ([1.0, 3.0, 0.0], [1.0, 1.0, 0.0]), ([0.0, 2.0, 6.0], [1.0, 1.0, 2.0])
+    estimate = bootstrap.ratio_difference(treated, control, resamples=500, seed=0)
+    assert estimate.value == 4 / 2 - 8 / 4 and estimate.n == 3
+    assert np.isfinite([estimate.low, estimate.high]).all()
+
+
+def test_a_side_that_counts_nothing_gives_no_difference():
+    estimate = bootstrap.ratio_difference(([1.0, 2.0], [1.0, 1.0]), ([0.0, 0.0], [0.0, 0.0]), seed=0)
+    assert np.isnan([estimate.value, estimate.low, estimate.high]).all()
+
+
+def test_a_scaled_difference_is_that_of_the_scaled_ratios_in_every_resample():
+    rng = np.random.default_rng(1)
+    nll = rng.gamma(9, 1 / 3, size=(30, 2)) * 20
+    tokens = np.full(30, 20.0)
+    order = np.lexsort((tokens, nll[:, 1], tokens, nll[:, 0]))
+    drawn = nll[order][np.random.default_rng(0).integers(30, size=(400, 30))].sum(axis=1) / (20 * 30)
+    differences = np.exp(drawn[:, 0]) - np.exp(drawn[:, 1])
+    estimate = bootstrap.ratio_difference((nll[:, 0], tokens), (nll[:, 1], tokens), scale=np.exp, resamples=400, seed=0)
+    low, high = np.quantile(differences, [0.025, 0.975])
+    assert (estimate.low, estimate.high) == pytest.approx((low, high))
+    assert estimate.value == pytest.approx(np.exp(nll[:, 0].mean() / 20) - np.exp(nll[:, 1].mean() / 20))
+
+
 def test_memory_limited_draws_give_the_same_share_of_resamples(monkeypatch):
     monkeypatch.setattr(bootstrap, "_DRAWS_AT_ONCE", 130)
     sample = np.random.default_rng(0).normal(size=50)
@@ -109,6 +142,7 @@ def test_memory_limited_draws_give_the_same_share_of_resamples(monkeypatch):
     [
         (lambda: bootstrap.mean([0.1, np.nan]), "1 of 2 prompts have a value that is not finite"),
         (lambda: bootstrap.ratio([1.0, 1.0], [1.0, 0.0]), "a denominator is 0"),
+        (lambda: bootstrap.ratio_difference(([1.0], [0.0]), ([1.0], [1.0])), "0 under a numerator that is not"),
         (lambda: bootstrap.ratio([1.0, 1.0], [1.0]), "one value a prompt"),
         (lambda: bootstrap.mean([1.0, 2.0], confidence=95), "confidence is 95"),
         (lambda: bootstrap.mean([1.0, 2.0], resamples=0), "resamples is 0"),
