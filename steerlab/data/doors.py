@@ -1,7 +1,8 @@
 """Doors: how a source's files come into the raw folder. Each kind of door obtains bytes; all share what follows.
 
 A file is read out of what was obtained (itself, or a member of an archive), its size and SHA-256 are checked, and only
-then does it get its name. Partial downloads stay beside the raw folder and are resumed by the next call.
+then does it get its name. Where the table knows no SHA-256, the one of the first copy is noted in SHA256SUMS beside it
+and holds from then on. Partial downloads stay beside the raw folder and are resumed by the next call.
 """
 
 import errno
@@ -26,6 +27,7 @@ from steerlab.store import file_digest, write_atomically
 
 log = logging.getLogger(__name__)
 
+SUMS = "SHA256SUMS"  # lines as sha256sum writes and checks them
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -54,7 +56,7 @@ def fetch(
         raise FetchError(f"{source.name}: no door {door!r}; choose one of {', '.join(source.doors)}")
     chosen = source.doors[door]
     parts = parts or folder.with_name(f".{folder.name}.part")
-    missing = [file for file in chosen.files if not _is_whole(folder / file.name, file)]
+    missing = [file for file in chosen.files if not _is_whole(folder, file)]
     for file in progress(missing, total=len(missing), desc=f"{source.name} ({door})", unit="file"):
         errand = Errand(source, chosen, file, parts, mirror, environ, pause)
         try:
@@ -65,9 +67,8 @@ def fetch(
             if error.errno not in DISK_FULL:
                 raise errand.error(f"{error.strerror or error}", "make the folder readable and writable") from error
             shutil.rmtree(parts, ignore_errors=True)
-            raise errand.error(
-                f"the disk is full at {folder}", f"free {-(-file.bytes // MIB)} MiB there and run again"
-            ) from error
+            room = f"{-(-file.bytes // MIB)} MiB" if file.bytes else "room"
+            raise errand.error(f"the disk is full at {folder}", f"free {room} there and run again") from error
         except Transient as error:
             raise errand.error(
                 f"gave up after several attempts: {error}", "run again later: it goes on where it stopped"
@@ -94,7 +95,7 @@ class Errand:
     def part(self) -> Path:
         """Where the remote file is gathered. A file's own hash is in the name, so another version is never resumed; an
         archive goes by its address, so that all its members share it."""
-        pinned = "" if self.file.member else self.file.sha256
+        pinned = "" if self.file.member else self.file.sha256 or ""
         return self.parts / f"{hashlib.sha256(f'{self.address}|{pinned}'.encode()).hexdigest()[:12]}.part"
 
     @property
@@ -124,6 +125,12 @@ def _url(errand: Errand) -> Path:
         download(errand.address, errand.part(), size=size, desc=errand.name, pause=errand.pause)
     except Refused as error:
         raise errand.error(f"{error} for {errand.address}", "the file has moved: choose another door") from error
+    if errand.door.archive and file_digest(errand.part()) != errand.door.archive:
+        errand.part().unlink()
+        raise errand.error(
+            f"{errand.address} is not the pinned archive ({errand.door.archive[:12]}...)",
+            "run again; if it stays so, the publisher has changed it: choose another door",
+        )
     return errand.part()
 
 
@@ -219,31 +226,46 @@ OBTAIN: dict[str, Callable[[Errand], Path]] = {
 
 def _place(errand: Errand, obtained: Path, target: Path) -> None:
     """Write the file out of what was obtained, checking it on the way; what does not match is deleted."""
-    file = errand.file
+    file, digest = errand.file, hashlib.sha256()
+    pinned = file.sha256 or _noted(target.parent).get(file.name)
 
     def write(temporary: Path) -> None:
-        digest, size = hashlib.sha256(), 0
+        size = 0
         with _opened(errand, obtained) as stream, temporary.open("wb") as out:
             for block in _blocks(stream):
                 digest.update(block)
                 size += len(block)
                 out.write(block)
-        if (size, digest.hexdigest()) != (file.bytes, file.sha256):
+        if file.bytes not in (None, size) or pinned not in (None, digest.hexdigest()):
             if errand.parts in obtained.parents:
                 obtained.unlink()
             raise errand.error(
                 f"it has {size} bytes with SHA-256 {digest.hexdigest()[:12]}..., "
-                f"not the pinned {file.bytes} with {file.sha256[:12]}...",
+                f"not the pinned {'' if file.bytes is None else f'{file.bytes} with '}{str(pinned)[:12]}...",
                 "run again; if it stays so, the publisher has changed the file: choose another door",
             )
 
     write_atomically(target, write)
+    if pinned is None:
+        log.info("%s is not pinned: this copy has SHA-256 %s", errand.name, digest.hexdigest())
+        noted = _noted(target.parent) | {file.name: digest.hexdigest()}
+        lines = "".join(f"{sha256}  {name}\n" for name, sha256 in sorted(noted.items()))
+        write_atomically(target.with_name(SUMS), lambda temporary: temporary.write_text(lines))
+
+
+def _noted(folder: Path) -> dict[str, str]:
+    """SHA-256 by name of the files in the folder that the table does not pin."""
+    path = folder / SUMS
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {name: sha256 for sha256, _, name in (line.partition("  ") for line in lines)}
 
 
 @contextmanager
 def _opened(errand: Errand, obtained: Path) -> Iterator[IO[bytes]]:
     """The file's bytes: `obtained` itself, or the member of the zip or tar archive that it is."""
     member = errand.file.member
+    if errand.door.kind == "kaggle" and not zipfile.is_zipfile(obtained):
+        member = ""  # Kaggle zips a large file of a competition and hands out a small one as it is
     try:
         if not member:
             with obtained.open("rb") as stream:
@@ -267,5 +289,6 @@ def _blocks(stream: IO[bytes]) -> Iterator[bytes]:
         yield block
 
 
-def _is_whole(path: Path, file: File) -> bool:
-    return path.is_file() and path.stat().st_size == file.bytes and file_digest(path) == file.sha256
+def _is_whole(folder: Path, file: File) -> bool:
+    path, pinned = folder / file.name, file.sha256 or _noted(folder).get(file.name)
+    return path.is_file() and file.bytes in (None, path.stat().st_size) and file_digest(path) == pinned

@@ -1,15 +1,19 @@
 """Loaders: one function a file format, each from a path to rows (text: str, label: float).
 
-label is +1.0 for wished (civil), -1.0 for unwished (toxic), NaN for a prompt. The files are pinned by hash, so a row
-that cannot be read means that file and loader disagree: all such rows are reported with their lines, none is loaded.
+label is +1.0 for civil or positive, -1.0 for toxic or negative, between for rated texts, NaN for a prompt of no class.
+A row that cannot be read means that file and loader disagree: all such rows are reported with their lines, none is
+loaded.
 """
 
 import csv
+import html
 import json
 import logging
+import re
+import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar, cast
 
 import pandas as pd
 
@@ -20,6 +24,11 @@ log = logging.getLogger(__name__)
 # Perspective's TOXICITY: 0.5 and more is called toxic, as in RealToxicityPrompts; below 0.1 civil, so that the two
 # classes are apart; what lies between is in neither.
 TOXIC_FROM, CIVIL_BELOW = 0.5, 0.1
+# Openings of rated sentences: a sentence of 8 words and more gives the first half of its words, at most 12, so 4 to 12.
+# Its class is that of the whole sentence's rating / 4; what lies between the classes is in none.
+OPENING_WORDS, SENTENCE_WORDS = 12, 8
+POSITIVE_FROM, NEUTRAL_WITHIN, NEGATIVE_TO = 0.25, 0.05, -0.25
+SENTENCE = re.compile(r"""["'(]*[A-Z0-9].*[.!?]["')]*""")  # neither a headline nor what a wrong cut left over
 SPREADSHEET_ERROR = "#ERROR!"  # four cells of the published file hold it in place of a comment
 
 Row = tuple[str, float]
@@ -39,13 +48,27 @@ def read(name: str, door: str, folder: Path, sources: Mapping[str, Source] | Non
 
 def prompt_lines(path: Path) -> pd.DataFrame:
     """One prompt a line; only the newline ends a line."""
-    lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    return _collect(path, enumerate(lines, start=1), lambda line: (_text(line), float("nan")))
+    return _collect(path, _lines(path), lambda line: (_text(line), float("nan")))
 
 
 def rtp_jsonl(path: Path) -> pd.DataFrame:
     """RealToxicityPrompts' own format: the prompt of {"prompt": {"text": ...}, ...} a line."""
-    return _collect(path, _json_lines(path), lambda row: (_text(json.loads(row)["prompt"]["text"]), float("nan")))
+    return _json_prompts(path, float("nan"))
+
+
+def positive_prompts_jsonl(path: Path) -> pd.DataFrame:
+    """DExperts' positive prompts, in RealToxicityPrompts' format: one file a class."""
+    return _json_prompts(path, 1.0)
+
+
+def neutral_prompts_jsonl(path: Path) -> pd.DataFrame:
+    """DExperts' neutral prompts."""
+    return _json_prompts(path, 0.0)
+
+
+def negative_prompts_jsonl(path: Path) -> pd.DataFrame:
+    """DExperts' negative prompts."""
+    return _json_prompts(path, -1.0)
 
 
 def comment_pairs(path: Path) -> pd.DataFrame:
@@ -55,12 +78,30 @@ def comment_pairs(path: Path) -> pd.DataFrame:
         comment = json.loads(line)
         return _text(comment["text"]), _label(comment["label"])
 
-    return _collect(path, _json_lines(path), row)
+    return _collect(path, _lines(path), row)
 
 
 def jigsaw_csv(path: Path) -> pd.DataFrame:
     """Jigsaw Toxic Comment Classification: comment_text, toxic (0|1)."""
     return _collect(path, _csv_rows(path), lambda row: (_text(row["comment_text"]), _label(1 - 2 * int(row["toxic"]))))
+
+
+def jigsaw_bias_csv(path: Path) -> pd.DataFrame:
+    """Jigsaw Unintended Bias, all_data.csv: comment_text, toxicity (share of raters, 0 to 1).
+
+    As in LM-Steer, 0.5 and more is toxic, exactly 0 civil, and what lies between is in neither. Empty comments are
+    left out.
+    """
+
+    def row(fields: dict[str, str]) -> Row | None:
+        toxicity = float(fields["toxicity"])
+        if not 0 <= toxicity <= 1:
+            raise ValueError(f"toxicity is {toxicity}, not within 0 and 1")
+        if not fields["comment_text"].strip() or 0 < toxicity < TOXIC_FROM:
+            return None
+        return fields["comment_text"], -1.0 if toxicity >= TOXIC_FROM else 1.0
+
+    return _collect(path, _csv_rows(path), row)
 
 
 def perspective_csv(path: Path) -> pd.DataFrame:
@@ -77,9 +118,61 @@ def perspective_csv(path: Path) -> pd.DataFrame:
     return _collect(path, _csv_rows(path), row)
 
 
+def hutto_movies(path: Path) -> pd.DataFrame:
+    """Movie-review sentences of Hutto & Gilbert 2014; label: the mean of some 20 people's ratings (-4 to 4) / 4."""
+    return _collect(path, _hutto_lines(path, "movieReviewSnippets"), _rated)
+
+
+def hutto_openings(path: Path) -> pd.DataFrame:
+    """Openings of the rated newspaper sentences of Hutto & Gilbert 2014; label: the class of the WHOLE sentence.
+
+    The opening alone need not sound as its class says. Rule and classes: see OPENING_WORDS above.
+    """
+
+    def row(line: str) -> Row | None:
+        sentence, rating = _rated(line)
+        words, label = sentence.split(), _class(rating)
+        if label is None or len(words) < SENTENCE_WORDS or not SENTENCE.fullmatch(sentence):
+            return None
+        return " ".join(words[: min(OPENING_WORDS, len(words) // 2)]), label
+
+    return _collect(path, _hutto_lines(path, "nytEditorialSnippets"), row)
+
+
+def sst2_tsv(path: Path) -> pd.DataFrame:
+    """GLUE's SST-2: a header, then sentence and label (0 negative, 1 positive), tab between; blanks at ends are cut."""
+
+    def row(line: str) -> Row:
+        sentence, label = line.split("\t")
+        if label not in ("0", "1"):
+            raise ValueError(f"the label is {label!r}, not 0 or 1")
+        return _text(sentence.strip()), 2.0 * int(label) - 1
+
+    lines = _lines(path)
+    if next(lines)[1] != "sentence\tlabel":
+        raise BadRows(f"{path}:1: the header is not sentence, label")
+    return _collect(path, lines, row)
+
+
+def sst5_jsonl(path: Path) -> pd.DataFrame:
+    """SST-5 as SetFit/sst5 has it: {"text": str, "label": 0 very negative ... 4 very positive} a line."""
+
+    def row(line: str) -> Row:
+        sentence = json.loads(line)
+        if sentence["label"] not in range(5):
+            raise ValueError(f"the label is {sentence['label']!r}, not 0, 1, 2, 3 or 4")
+        return _text(sentence["text"]), sentence["label"] / 2 - 1
+
+    return _collect(path, _lines(path), row)
+
+
 FORMATS: dict[str, Callable[[Path], pd.DataFrame]] = {
-    loader.__name__: loader for loader in (prompt_lines, rtp_jsonl, comment_pairs, jigsaw_csv, perspective_csv)
-}
+    loader.__name__: loader
+    for loader in (
+        prompt_lines, rtp_jsonl, positive_prompts_jsonl, neutral_prompts_jsonl, negative_prompts_jsonl, comment_pairs,
+        jigsaw_csv, jigsaw_bias_csv, perspective_csv, hutto_movies, hutto_openings, sst2_tsv, sst5_jsonl,
+    )
+}  # fmt: skip
 
 
 def _collect(path: Path, lines: Iterable[tuple[int, T]], parse: Callable[[T], Row | None]) -> pd.DataFrame:
@@ -104,8 +197,42 @@ def _collect(path: Path, lines: Iterable[tuple[int, T]], parse: Callable[[T], Ro
     return pd.DataFrame({"text": pd.Series(texts, dtype="str"), "label": pd.Series(labels, dtype="float64")})
 
 
-def _json_lines(path: Path) -> Iterator[tuple[int, str]]:
-    return enumerate(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"), start=1)
+def _json_prompts(path: Path, label: float) -> pd.DataFrame:
+    return _collect(path, _lines(path), lambda line: (_text(json.loads(line)["prompt"]["text"]), label))
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    return _numbered(path.read_text(encoding="utf-8"), "\n")
+
+
+def _numbered(text: str, newline: str) -> Iterator[tuple[int, str]]:
+    return enumerate(text.removesuffix(newline).split(newline), start=1)
+
+
+def _hutto_lines(path: Path, name: str) -> Iterator[tuple[int, str]]:
+    """Lines of one of the rated files in the archive that the authors published."""
+    with tarfile.open(path) as archive:
+        file = cast(IO[bytes], archive.extractfile(f"hutto_ICWSM_2014/{name}_GroundTruth.txt"))
+        return _numbered(file.read().decode("utf-8"), "\r\n")
+
+
+def _rated(line: str) -> Row:
+    """The text and its rating / 4 of a line "id, mean rating, text", tab between.
+
+    The files escape HTML, some of it twice, and write a quotation mark as two apostrophes: both are undone.
+    """
+    _, rating, text = line.split("\t")
+    if not -4 <= float(rating) <= 4:
+        raise ValueError(f"the rating is {rating}, not within -4 and 4")
+    return _text(html.unescape(html.unescape(text)).replace("''", '"')), float(rating) / 4
+
+
+def _class(rating: float) -> float | None:
+    if abs(rating) <= NEUTRAL_WITHIN:
+        return 0.0
+    if NEGATIVE_TO < rating < POSITIVE_FROM:
+        return None
+    return 1.0 if rating > 0 else -1.0
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:

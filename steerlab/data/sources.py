@@ -23,13 +23,14 @@ SAMPLE = Path(__file__).with_name("sample")
 class File:
     """One file of a door: its name in the raw folder, its size in bytes and SHA-256 (hex), the format its loader reads.
 
+    bytes, sha256: None where they are not known: the copy first fetched is then the one that counts (doors.SUMS).
     remote: path under the door's origin, in the sample folder or in the mirror; member: path inside the archive that
     `remote` (or the door's package) is, or "" where the file comes by itself.
     """
 
     name: str
-    bytes: int
-    sha256: str
+    bytes: int | None
+    sha256: str | None
     format: str
     remote: str
     member: str = ""
@@ -39,7 +40,8 @@ class File:
 class Door:
     """One way to a source: its kind (one of KINDS), where it starts (see sources.yaml), its files.
 
-    archive: SHA-256 of the wheel or sdist. sample: the texts were written for this project and are no real data.
+    archive: SHA-256 of the wheel, sdist or remote archive. sample: the texts were written for this project and are no
+    real data.
     """
 
     kind: str
@@ -80,7 +82,7 @@ def read_table(path: Path) -> dict[str, Source]:
     return {name: _source(name, row) for name, row in rows.items()}
 
 
-def source_spec(name: str, door: str) -> dict[str, dict[str, str]]:
+def source_spec(name: str, door: str) -> dict[str, dict[str, str | None]]:
     """What pins the bytes of a source: name -> {sha256, format} of each file. The road they take does not count."""
     return {file.name: {"sha256": file.sha256, "format": file.format} for file in table()[name].doors[door].files}
 
