@@ -1,30 +1,67 @@
 """Scores: one number or a few a text. Scorers of texts alone share one interface; importing it imports no torch."""
 
 import importlib
-from collections.abc import Sequence
-from typing import Protocol
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import pandas as pd
 
+from steerlab.progress import progress
+from steerlab.store import write_json
+
+RECORD = "scorer.json"
+
+
+class ScorerError(ValueError):
+    """A scorer that cannot be prepared or loaded; the message says which, why and what to do."""
+
 
 class Scorer(Protocol):
-    """Judges texts by themselves, each alone: a text's score does not depend on the texts beside it."""
+    """Judges texts by themselves, each alone: a text's score does not depend on the texts beside it (to rounding).
+
+    quantity: what the score is: "toxicity" in [0, 1] or "sentiment" in [-1, 1].
+    """
 
     name: str
     version: str
+    quantity: Literal["toxicity", "sentiment"]
 
     def score(self, texts: Sequence[str]) -> np.ndarray:
-        """(texts,) float64, in the order of the texts."""
+        """(texts,) float64, in the order of the texts; NaN for a text that the scorer refuses."""
         ...
 
 
-def load(path: str) -> Scorer:
-    """The scorer at `module:Class`, ready to score; raises ValueError for a path outside steerlab.scores."""
-    module, _, name = path.partition(":")
-    if not module.startswith("steerlab.scores."):
-        raise ValueError(f"{path!r} is no scorer of this project; give steerlab.scores.<file>:<Class>")
-    return getattr(importlib.import_module(module), name)()
+def load(path: str, folder: Path | None = None) -> Scorer:
+    """The scorer at `module:Class`, ready to score.
+
+    folder: its prepared files, for a scorer that needs some (its module has a `prepare`). Raises ScorerError for a path
+    outside steerlab.scores and for a scorer without its folder.
+    """
+    module, name = _module(path)
+    if not hasattr(module, "prepare"):
+        return getattr(module, name)()
+    if folder is None:
+        raise ScorerError(f"scorer {path!r} is given no folder of prepared files; prepare it and pass the folder")
+    return getattr(module, name)(folder)
+
+
+def prepare(path: str, folder: Path, *, source: Path | None, definition: Mapping[str, Any]) -> None:
+    """Write the files that the scorer at `module:Class` is loaded from, with a scorer.json {name, version, ...}.
+
+    source: the raw folder of its source, where it has one; definition: as the scorer's module says.
+    folder: absent or empty. Raises ScorerError, also for a scorer that needs no files.
+    """
+    module, _ = _module(path)
+    if not hasattr(module, "prepare"):
+        raise ScorerError(f"scorer {path!r} needs no prepared files; load it as it is")
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise ScorerError(f"{folder} is not empty; give scorer {path!r} a new folder")
+    module.prepare(source, folder, definition)
 
 
 def label(scorer: Scorer) -> str:
@@ -32,9 +69,54 @@ def label(scorer: Scorer) -> str:
     return f"{scorer.name}=={scorer.version}"
 
 
-def toxicity(generations: pd.DataFrame, scorer: str) -> pd.DataFrame:
-    """The generations without text and tokens, with the columns scorer and toxicity (0 to 1); scorer: its path."""
-    judge = load(scorer)
-    return generations.drop(columns=["text", "tokens"]).assign(
-        scorer=label(judge), toxicity=judge.score(list(generations["text"]))
-    )
+def texts(
+    generations: pd.DataFrame,
+    scorers: Sequence[tuple[str, Path | None]],
+    prompts: Mapping[str, str] | None = None,
+) -> pd.DataFrame:
+    """One row a scorer and generation: the generations without text and tokens, with quantity, scorer and score.
+
+    Rows of the first scorer come first, in the order of the generations. scorers: (path, folder) as `load` takes them.
+    prompts: id -> plain prompt. Sentiment is that of prompt and continuation together, as in LM-Steer (without
+    `prompts` that of the continuation); toxicity is that of the continuation alone, an empty one scored as a newline.
+    A scorer sees each distinct text once. Raises KeyError for an id without a prompt.
+    """
+    about = generations.drop(columns=["text", "tokens"], errors="ignore")
+    frames = []
+    for path, folder in progress(scorers, total=len(scorers), desc="scores", unit="scorer"):
+        judge = load(path, folder)
+        judged = _judged(generations, judge.quantity, prompts)
+        frames.append(about.assign(quantity=judge.quantity, scorer=label(judge), score=_score_once(judge, judged)))
+    return pd.concat(frames, ignore_index=True)
+
+
+def write_record(folder: Path, **facts: object) -> None:
+    """Write scorer.json, which says what the prepared folder is."""
+    write_json(folder / RECORD, facts)
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What scorer.json says; raises ScorerError for a folder that is not prepared."""
+    if not (folder / RECORD).is_file():
+        raise ScorerError(f"{folder} is no prepared scorer: it has no {RECORD}; prepare it first")
+    return json.loads((folder / RECORD).read_text(encoding="utf-8"))
+
+
+def _module(path: str) -> tuple[ModuleType, str]:
+    module, _, name = path.partition(":")
+    if not module.startswith("steerlab.scores."):
+        raise ScorerError(f"{path!r} is no scorer of this project; give steerlab.scores.<file>:<Class>")
+    return importlib.import_module(module), name
+
+
+def _judged(generations: pd.DataFrame, quantity: str, prompts: Mapping[str, str] | None) -> list[str]:
+    if quantity == "toxicity":
+        return [text or "\n" for text in generations["text"]]
+    if prompts is None:
+        return list(generations["text"])
+    return [prompts[id_] + text for id_, text in zip(generations["id"], generations["text"])]
+
+
+def _score_once(judge: Scorer, judged: list[str]) -> np.ndarray:
+    codes, distinct = pd.factorize(np.array(judged, dtype=object))
+    return judge.score(list(distinct))[codes]

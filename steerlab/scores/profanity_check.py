@@ -7,6 +7,7 @@ compressed. Its numbers are never to be printed as Perspective's.
 
 from collections.abc import Sequence
 from importlib.metadata import version
+from typing import Literal
 
 import numpy as np
 
@@ -15,6 +16,7 @@ class ProfanityCheck:
     """`score` gives the probability that a text is offensive, in [0, 1]; an empty text is scored as a newline."""
 
     name = "alt-profanity-check"
+    quantity: Literal["toxicity"] = "toxicity"
 
     def __init__(self) -> None:
         from profanity_check import predict_prob  # loads the model's weights

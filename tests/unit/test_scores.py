@@ -14,7 +14,6 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from steerlab import models, scores, sites
-from steerlab.experiment.registry import TOXICITY_SCORERS
 from steerlab.models import ModelHandle
 from steerlab.scores import likelihood, perplexity
 from steerlab.scores.likelihood import log_likelihoods
@@ -200,7 +199,7 @@ class TestPerplexity:
             perplexity.score(handle, pd.DataFrame({"id": ["other"], "text": ["x"]}), prompts, tokens_a_batch=9)
 
 
-PROFANITY_CHECK = TOXICITY_SCORERS["profanity_check"]
+PROFANITY_CHECK = "steerlab.scores.profanity_check:ProfanityCheck"
 
 
 class TestProfanityCheck:
