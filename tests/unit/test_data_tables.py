@@ -1,19 +1,24 @@
-"""Loaders, splits, renderings and the toxicity table."""
+"""Loaders, splits, renderings, the toxicity table, and reading a table."""
 
+import io
 import json
 import os
+import tarfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steerlab.data import loaders, splits
+from steerlab.data import loaders, splits, tables
 from steerlab.data.doors import fetch
 from steerlab.data.renderings import render
 from steerlab.data.sources import SAMPLE, table
-from steerlab.tasks.toxicity import COLUMNS, make_table
+from steerlab.tasks.rows import COLUMNS
+from steerlab.tasks.toxicity import make_table
 
 TEXTS = st.text(min_size=1)
 
@@ -23,6 +28,10 @@ TEXTS = st.text(min_size=1)
 def written(path: Path, text: str) -> Path:
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def rows_of(frame: pd.DataFrame) -> list[tuple[str, float]]:
+    return list(zip(frame["text"], frame["label"], strict=True))
 
 
 def test_only_newlines_end_a_prompt(tmp_path):
@@ -53,7 +62,84 @@ def test_a_csv_row_is_reported_at_the_line_where_it_begins(tmp_path):
 def test_perspective_gives_both_ends_of_the_scale_and_no_spreadsheet_errors(tmp_path):
     rows = ["a,0.5", "b,0.09", "c,0.1", "#ERROR!,0.9"]
     frame = loaders.perspective_csv(written(tmp_path / "p.csv", "comment_text,TOXICITY@6\n" + "\n".join(rows)))
-    assert list(zip(frame["text"], frame["label"], strict=True)) == [("a", -1.0), ("b", 1.0)]
+    assert rows_of(frame) == [("a", -1.0), ("b", 1.0)]
+
+
+def test_jigsaw_bias_gives_half_and_more_as_toxic_and_exactly_zero_as_civil(tmp_path):
+    rows = ['1,"toxic, with\nlines",0.5', "2,worse,1.0", "3,between,0.4999", "4,civil,0.0", "5,,0.0"]
+    frame = loaders.jigsaw_bias_csv(written(tmp_path / "a.csv", "id,comment_text,toxicity\n" + "\n".join(rows)))
+    assert rows_of(frame) == [("toxic, with\nlines", -1.0), ("worse", -1.0), ("civil", 1.0)]
+    with pytest.raises(loaders.BadRows, match=r"a\.csv:2: toxicity is 2\.0"):
+        loaders.jigsaw_bias_csv(written(tmp_path / "a.csv", "id,comment_text,toxicity\n1,text,2.0\n"))
+
+
+def test_sst2_gives_minus_and_plus_one_without_the_blanks_at_the_ends(tmp_path):
+    frame = loaders.sst2_tsv(written(tmp_path / "t.tsv", 'sentence\tlabel\nkids , spirit \t1\n"a dull " film \t0\n'))
+    assert rows_of(frame) == [("kids , spirit", 1.0), ('"a dull " film', -1.0)]
+    with pytest.raises(loaders.BadRows, match=r"t\.tsv:2: the label is '2'"):
+        loaders.sst2_tsv(written(tmp_path / "t.tsv", "sentence\tlabel\ntext\t2\n"))
+    with pytest.raises(loaders.BadRows, match="header"):
+        loaders.sst2_tsv(written(tmp_path / "t.tsv", "text\t1\n"))
+
+
+def test_sst5_gives_five_steps_from_minus_to_plus_one(tmp_path):
+    lines = [json.dumps({"text": f"film {label}", "label": label, "label_text": "-"}) for label in range(5)]
+    frame = loaders.sst5_jsonl(written(tmp_path / "t.jsonl", "\n".join(lines) + "\n"))
+    assert frame["label"].tolist() == [-1.0, -0.5, 0.0, 0.5, 1.0]
+    with pytest.raises(loaders.BadRows, match=r"t\.jsonl:1: the label is 5"):
+        loaders.sst5_jsonl(written(tmp_path / "t.jsonl", '{"text": "x", "label": 5}\n'))
+
+
+@pytest.mark.parametrize(("name", "label"), [("positive", 1.0), ("neutral", 0.0), ("negative", -1.0)])
+def test_a_file_of_sentiment_prompts_is_one_class(tmp_path, name, label):
+    line = {"md5_hash": "0", "prompt": {"text": "It made"}, "continuation": {"text": "my day."}, "num_positive": 3}
+    frame = loaders.FORMATS[f"{name}_prompts_jsonl"](written(tmp_path / "p.jsonl", json.dumps(line) + "\n"))
+    assert rows_of(frame) == [("It made", label)]
+
+
+def hutto(folder: Path, **files: list[str]) -> Path:
+    """The archive as its authors published it, with these lines: CRLF between, none at the end."""
+    path = folder / "hutto_ICWSM_2014.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        for name, lines in files.items():
+            content = "\r\n".join(lines).encode()
+            info = tarfile.TarInfo(f"hutto_ICWSM_2014/{name}_GroundTruth.txt")
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+def test_rated_movie_sentences_have_a_quarter_of_their_rating_and_no_escapes(tmp_path):
+    path = hutto(tmp_path, movieReviewSnippets=["1\t2.26666666667\tLovely &amp;amp; ''Amazing''", "2\t-4\tDull."])
+    assert rows_of(loaders.hutto_movies(path)) == [('Lovely & "Amazing"', 2.26666666667 / 4), ("Dull.", -1.0)]
+    path = hutto(tmp_path, movieReviewSnippets=["1\t0.1\tfine", "2\t4.5\ttoo good", "3\tno rating"])
+    with pytest.raises(loaders.BadRows, match=r"gz:2: the rating is 4\.5.*\n.*gz:3: "):
+        loaders.hutto_movies(path)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 40), st.integers(-400, 400))
+def test_an_opening_is_the_first_half_of_a_sentence_4_to_12_words_long(words, hundredths):
+    sentence = " ".join(["The", *(f"w{i}" for i in range(words - 1))]) + "."
+    with TemporaryDirectory() as folder:
+        rows = rows_of(loaders.hutto_openings(
+            hutto(Path(folder), nytEditorialSnippets=["0_1\t0\tThis one is here so that some are.",
+                                                      f"1_1\t{hundredths / 100}\t{sentence}"])
+        ))[1:]  # fmt: skip
+    rating = hundredths / 400
+    between = 0.05 < abs(rating) < 0.25
+    assert len(rows) == (words >= 8 and not between)
+    for opening, label in rows:
+        assert sentence.startswith(opening + " ") and 4 <= len(opening.split()) <= 12
+        assert len(opening.split()) == 12 or len(opening.split()) == words // 2
+        assert label == (0 if abs(rating) <= 0.05 else np.sign(rating))
+
+
+@pytest.mark.parametrize(
+    "sentence", ["the rest of a sentence that was cut too early.", "HOW TO WRITE A HEADLINE OF SOME EIGHT WORDS"]
+)
+def test_what_is_no_whole_sentence_gives_no_opening(tmp_path, sentence):
+    assert rows_of(loaders.hutto_openings(hutto(tmp_path, nytEditorialSnippets=[f"1_1\t2\t{sentence}"]))) == []
 
 
 # --- splits -----------------------------------------------------------------------------------------------------------
@@ -178,7 +264,8 @@ def test_the_order_of_the_raw_rows_does_not_matter(raw):
 
 
 def test_comments_with_both_labels_and_comments_that_are_prompts_are_left_out(raw, tmp_path):
-    rows = [("both", 1), ("both", -1), ("Prompt number 7", 1), ("civil", 1), ("civil", 1), ("toxic", -1)]
+    rows = [("both", 1), ("both", -1), ("civil", 1), ("civil", 1), ("toxic", -1)]
+    rows += [("Prompt number 7", 1), ("Prompt number  7 is what it goes on from", -1)]
     lines = [json.dumps({"pair": 0, "text": text, "label": label}) for text, label in rows]
     written(tmp_path / "comments.jsonl", "\n".join(lines))
     frame = make_table(raw | {"comments": tmp_path}, DOORS, SETTINGS | {"comments": None})
@@ -195,6 +282,15 @@ def test_a_wording_that_goes_on_after_the_text_is_refused(raw):
         made(raw, wording="{text} - now be kind")
 
 
+def test_prompts_may_come_from_another_source(raw, tmp_path):
+    lines = [json.dumps({"prompt": {"text": f"Another prompt {i}"}}) for i in range(40)]
+    written(tmp_path / "nontoxic_prompts-10k.jsonl", "\n".join(lines))
+    doors = {"nontoxic_prompts": "url", "comments": "sample"}
+    frame = make_table({"nontoxic_prompts": tmp_path, "comments": SAMPLE}, doors, SETTINGS)
+    prompts = frame.query("role == 'prompt' and rendering == 'plain'")
+    assert len(prompts) == 13 and prompts["text"].str.startswith("Another").all() and prompts["label"].isna().all()
+
+
 @pytest.mark.real_data
 @pytest.mark.skipif("STEERLAB_MIRROR" not in os.environ, reason="STEERLAB_MIRROR names no mirror")
 def test_the_table_of_the_real_mirror_has_both_labels_and_unique_prompts(tmp_path):
@@ -209,3 +305,35 @@ def test_the_table_of_the_real_mirror_has_both_labels_and_unique_prompts(tmp_pat
     assert not frame.duplicated(["id", "rendering"]).any()
     assert frame["label"].value_counts().to_dict() == {-1.0: 800, 1.0: 800}
     assert len(frame.query("role == 'prompt'")) == 2 * 1800
+
+
+# --- reading a table --------------------------------------------------------------------------------------------------
+
+
+def a_table(folder: Path, labels: dict[str, float]) -> Path:
+    """Prompts p<id> of split test with these labels, plain and instructed, in an order that is not that of the ids."""
+    rows = [("prompt", "test", rendering, id, f"{rendering} {id}", label)
+            for rendering in ("plain", "instructed") for id, label in reversed(labels.items())]  # fmt: skip
+    rows += [("prompt", "dev", "plain", "d", "of dev", 1.0), ("train", "train", "plain", "t", "a text", 0.3)]
+    path = folder / "table.parquet"
+    pd.DataFrame(rows, columns=["role", "split", "rendering", "id", "text", "label"]).to_parquet(path)
+    return path
+
+
+def test_prompts_come_by_id_and_a_limit_takes_the_first_of_each_class(tmp_path):
+    nan = float("nan")
+    path = a_table(tmp_path, {"a": 1.0, "b": 1.0, "c": 0.0, "d": nan, "e": nan, "f": -1.0})
+    every = tables.prompts(path, split="test", rendering="plain")
+    assert every == [(id, f"plain {id}") for id in "abcdef"]
+    first = tables.prompts(path, split="test", rendering="instructed", limit=1)
+    assert first == [(id, f"instructed {id}") for id in "acdf"]
+    assert tables.prompts(path, split="test", rendering="plain", limit=9) == every
+    with pytest.raises(ValueError, match="no instructed prompts of split dev"):
+        tables.prompts(path, split="dev", rendering="instructed")
+
+
+def test_prompts_have_the_class_of_their_label_or_all(tmp_path):
+    path = a_table(tmp_path, {"a": 1.0, "b": 0.0, "c": -1.0, "d": float("nan")})
+    classes = {"a": "positive", "b": "neutral", "c": "negative", "d": "all"}
+    assert tables.prompt_classes(path, split="test") == classes
+    assert tables.prompt_classes(path, split="dev") == {"d": "positive"}
