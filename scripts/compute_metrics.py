@@ -1,23 +1,50 @@
-"""Compute the metrics of one cell, a seed at a time and pooled, with bootstrap intervals over prompts."""
+"""Compute the metrics of one cell beside the unsteered model's, with bootstrap intervals over prompts."""
 
 from pathlib import Path
 
 from steerlab.job import job
 
 
-def run(*, continuations: list[Path], toxicity: Path, perplexity: Path, metrics: Path, spec: dict) -> None:
-    """Write one row a metric, strength and seed as CSV. continuations: one file a seed, in the order of the seeds."""
+def run(
+    *,
+    continuations: list[Path],
+    scores: Path,
+    perplexity: list[Path],
+    table: Path,
+    base_continuations: list[Path],
+    base_scores: list[Path],
+    base_perplexity: list[Path],
+    metrics: Path,
+    spec: dict,
+) -> None:
+    """Write one row a metric, setting, class of prompts and seed as CSV.
+
+    continuations: one file a seed, in the order of spec["seeds"]; perplexity: one file a judge. Those of the unsteered
+    model follow the same order, with spec["base_seeds"]; without any, the rows have no difference.
+    """
+    from steerlab.data import tables
+    from steerlab.metrics import continuations as of_continuations
+
+    labels = dict(spec)
+    seeds, base_seeds = labels.pop("seeds"), labels.pop("base_seeds")
+    texts = _texts(continuations, seeds, [scores], perplexity)
+    base = _texts(base_continuations, base_seeds, base_scores, base_perplexity) if base_continuations else None
+    classes = tables.prompt_classes(table, split=labels["split"])
+    of_continuations.metrics(texts, base, classes=classes, **labels).to_csv(metrics, index=False)
+
+
+def _texts(continuations: list[Path], seeds: list[int], scores: list[Path], perplexity: list[Path]):
     import pandas as pd
 
     from steerlab.data import tables
-    from steerlab.metrics import toxicity as of_toxicity
+    from steerlab.metrics.continuations import Texts
 
-    labels = dict(spec)
-    texts = tables.continuations(continuations, labels.pop("seeds"))
-    scores = pd.read_parquet(toxicity), pd.read_parquet(perplexity)
-    of_toxicity.metrics(texts, *scores, **labels).to_csv(metrics, index=False)
+    judged = pd.concat(map(pd.read_parquet, perplexity), ignore_index=True) if perplexity else None
+    scored = pd.concat(map(pd.read_parquet, scores), ignore_index=True)
+    return Texts(tables.continuations(continuations, seeds), scored, judged)
 
 
 if "snakemake" in globals():
     with job(snakemake) as j:
-        run(**j.inputs, metrics=j.outputs["metrics"], spec=j.spec)
+        absent = {"perplexity": [], "base_continuations": [], "base_scores": [], "base_perplexity": []}
+        run(**(absent | j.inputs), metrics=j.outputs["metrics"], spec=j.spec)

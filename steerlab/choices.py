@@ -1,0 +1,117 @@
+"""Choosing a steer's strength and training steps, from the metrics of dev prompts alone.
+
+The pick is the largest drop of the objective among the candidates whose perplexity stays within a multiple of the
+unsteered model's on the same prompts. All candidates are kept beside it, so that a reader sees what it was chosen from.
+"""
+
+import math
+from typing import Any
+
+import pandas as pd
+
+PERPLEXITY_LIMIT = 1.3  # multiple of the unsteered model's
+
+_CELL = ["model", "method", "task"]
+_SETTING = ["steps", "strength"]
+
+
+def choose(
+    metrics: pd.DataFrame,
+    *,
+    objective: str = "mean_toxicity",
+    scorer: str,
+    perplexity_limit: float = PERPLEXITY_LIMIT,
+    judge: str | None = None,
+) -> dict[str, Any]:
+    """The candidates, their figures and the pick, ready for JSON (null where a candidate has no value).
+
+    metrics: the columns of steerlab.metrics.continuations.metrics of one model, method and task on dev prompts; the
+    rows over all seeds and prompts count. objective: the metric to lower, by its scorer; judge: the scorer of the
+    perplexity, which may be left out where there is one. Of equal drops the smaller |strength| is picked, then the
+    fewer steps; where no candidate is within the limit, the one with the smallest ratio, whose within_limit is false.
+
+    Raises ValueError for rows of another split than dev (a choice must not see a test prompt), for several cells, for
+    missing rows or base values, and where no candidate has a value.
+    """
+    _check(metrics)
+    table = metrics.astype({"seed": str})
+    table = table[(table.seed == "all") & (table.prompts == "all")]
+    aims = _by_setting(table, objective, scorer)
+    prices = _by_setting(table, "perplexity", judge)
+    if set(aims.index) != set(prices.index):
+        odd = sorted(set(aims.index) ^ set(prices.index))[0]
+        raise ValueError(f"choices: steps {odd[0]}, strength {odd[1]} lacks {objective} or perplexity; compute both")
+    candidates = []
+    for (steps, strength), aim in aims.iterrows():  # pyright: ignore[reportGeneralTypeIssues]
+        price = prices.loc[(steps, strength)]
+        ratio = float(price["value"] / price["base"])
+        candidates.append(
+            {
+                "steps": int(steps),
+                "strength": float(strength),
+                objective: float(aim["value"]),
+                "perplexity": float(price["value"]),
+                "perplexity_ratio": ratio,
+                "within_limit": ratio <= perplexity_limit,
+            }
+        )
+    base = {objective: _of_base(aims, objective), "perplexity": _of_base(prices, "perplexity")}
+    pick = _pick(candidates, objective)
+    return {
+        "objective": objective,
+        "scorer": scorer,
+        "perplexity_limit": perplexity_limit,
+        "base": base,
+        "candidates": [{name: _or_none(value) for name, value in one.items()} for one in candidates],
+        "pick": {name: pick[name] for name in _SETTING},
+    }
+
+
+def _pick(candidates: list[dict[str, Any]], objective: str) -> dict[str, Any]:
+    # The base's value is one number for all, so the largest drop is the smallest value.
+    valued = [one for one in candidates if not math.isnan(one[objective]) and not math.isnan(one["perplexity_ratio"])]
+    if not valued:
+        raise ValueError(f"choices: none of {len(candidates)} candidates has both {objective} and a perplexity")
+    within = [one for one in valued if one["within_limit"]]
+    aim = objective if within else "perplexity_ratio"
+    return min(within or valued, key=lambda one: (one[aim], abs(one["strength"]), one["steps"], -one["strength"]))
+
+
+def _by_setting(table: pd.DataFrame, metric: str, scorer: str | None) -> pd.DataFrame:
+    """The rows of a metric by (steps, strength), in order."""
+    rows = table[table.metric == metric]
+    scorers = sorted(rows.scorer.unique())
+    if scorer is None and len(scorers) > 1:
+        raise ValueError(f"choices: {metric} comes from {scorers}; name one of them as judge")
+    rows = rows if scorer is None else rows[rows.scorer == scorer]
+    if rows.empty:
+        raise ValueError(f"choices: no {metric} by {scorer or 'any scorer'} over all seeds, only by {scorers}")
+    if rows.duplicated(_SETTING).any():
+        raise ValueError(f"choices: {metric} of one setting stands twice; pass each table once")
+    return rows.set_index(_SETTING).sort_index()
+
+
+def _of_base(rows: pd.DataFrame, metric: str) -> float:
+    """The unsteered model's value, the same beside every candidate as they were asked the same."""
+    low, high = rows["base"].min(skipna=False), rows["base"].max(skipna=False)
+    if math.isnan(low):
+        raise ValueError(f"choices: {metric} of the unsteered model is missing; compute the metrics with its texts")
+    if not math.isclose(low, high, rel_tol=1e-9):
+        raise ValueError(
+            f"choices: the unsteered {metric} is {low:g} beside one candidate and {high:g} beside another; "
+            "generate all candidates for the same prompts, seeds and samples"
+        )
+    return float(low)
+
+
+def _check(metrics: pd.DataFrame) -> None:
+    others = sorted(set(metrics["split"]) - {"dev"})
+    if others:
+        raise ValueError(f"choices: got metrics of split {others[0]}; choose from dev metrics alone")
+    cells = metrics[_CELL].drop_duplicates()
+    if len(cells) != 1:
+        raise ValueError(f"choices: got metrics of {len(cells)} cells; pass those of one model, method and task")
+
+
+def _or_none(value: object) -> object:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
