@@ -1,6 +1,7 @@
 """Scorers of texts: the classifiers against independent computations and published figures, and the scores table."""
 
 import collections
+import hashlib
 import json
 import os
 import pickle
@@ -26,6 +27,7 @@ from steerlab.data.doors import FetchError, fetch
 from steerlab.data.sources import table
 from steerlab.scores import ScorerError, toxic_comment_classifier
 from steerlab.tiny_models import byte_tokenizer
+from tests.unit.test_data_doors import Web
 
 PROFANITY_CHECK = "steerlab.scores.profanity_check:ProfanityCheck"
 CLASSIFIER = "steerlab.scores.toxic_comment_classifier:ToxicCommentClassifier"
@@ -273,6 +275,28 @@ def folder(saved) -> Path:
     return saved.with_name("prepared")
 
 
+@pytest.fixture
+def hub():
+    web = Web()
+    yield web
+    web.server.shutdown()
+    web.server.server_close()
+
+
+def put_on_the_hub(web: Web, files: dict[str, bytes]) -> str:
+    """The commit of a model repository someone/some_model that holds the files."""
+    commit, tree = "0123456789abcdef" * 2 + "01234567", []
+    for name, content in files.items():
+        path = f"/someone/some_model/resolve/{commit}/{name}"
+        web.files[path] = content
+        web.headers[path] = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": commit}
+        tree.append({"type": "file", "path": name, "size": len(content), "oid": "0" * 40})
+    listing = f"/api/models/someone/some_model/tree/{commit}"
+    web.files[listing] = json.dumps(tree).encode()
+    web.headers[listing] = {"Content-Type": "application/json"}
+    return commit
+
+
 class TestDistilbertSst2:
     def test_a_score_is_the_difference_of_the_two_probabilities_of_one_plain_forward(self, folder, saved):
         texts = [("word " * 3 * n)[: 1 + 5 * n] + str(n) for n in range(30)] + ["short", ""]
@@ -305,6 +329,23 @@ class TestDistilbertSst2:
         )
         one, other = (scores.read_record(path)["version"] for path in (folder, tmp_path / "other"))
         assert len(one) == len(other) == 12 and one != other
+
+    def test_only_safe_files_come_from_the_hub_at_the_commit(self, hub, saved, folder, tmp_path):
+        files = {file.name: file.read_bytes() for file in saved.iterdir()} | {"pytorch_model.bin": b"a pickle"}
+        commit = put_on_the_hub(hub, files)
+        definition = {"kind": "hub", "repo": "someone/some_model", "revision": commit, "endpoint": hub.address}
+        scores.prepare(DISTILBERT, tmp_path / "new", source=None, definition=definition)
+        record = scores.read_record(tmp_path / "new")
+        assert record["source"] == f"someone/some_model@{commit}"
+        assert not any("pytorch_model.bin" in path for _, path, _ in hub.asked)
+        one, other = (scores.load(DISTILBERT, path).score(["good", "bad film"]) for path in (folder, tmp_path / "new"))
+        assert np.array_equal(one, other)
+
+    def test_a_hub_repository_without_safe_weights_is_refused(self, hub, tmp_path):
+        commit = put_on_the_hub(hub, {"config.json": b"{}", "pytorch_model.bin": b"a pickle"})
+        definition = {"kind": "hub", "repo": "someone/some_model", "revision": commit, "endpoint": hub.address}
+        with pytest.raises(ScorerError, match="no model.safetensors"):
+            scores.prepare(DISTILBERT, tmp_path / "new", source=None, definition=definition)
 
     @pytest.mark.parametrize("revision", ["main", "714eb0f", ""])
     def test_a_hub_repository_without_a_commit_is_refused(self, tmp_path, revision):
