@@ -12,7 +12,7 @@ def run(*, model: Path, table: Path, manifest: Path, spec: dict, store: Path) ->
 
     captured = activations.of_training_texts(model, table, spec, store)
     shards = [str(path.relative_to(store)) for path in captured.files]
-    about = {"site": captured.site, "layers": captured.number_of_layers, "shards": shards}
+    about = {"site": captured.site, "layers": len(captured.layers_captured), "shards": shards}
     manifest.write_text(json.dumps(about, indent=1) + "\n")
 
 

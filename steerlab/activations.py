@@ -1,9 +1,9 @@
 """Activations: hidden states captured once and reused by all, in memory-mapped safetensors shards.
 
-A shard holds the states of `shard_rows` texts at one site of every block. Its name is the SHA-256 of their token ids,
-mask and selected positions, its folder the digest of model revision, site, dtype, device, attention kernel, batch size,
-threads and code, so two renderings of one dataset, or two models, can never be mixed up. A shard that is missing or
-damaged is captured again by whoever opens it; memory never holds more than one shard.
+A shard holds the states of `shard_rows` texts at one site, of every block where the site has layers. Its name is the
+SHA-256 of their token ids, mask and selected positions, its folder the digest of model revision, site, dtype, device,
+attention kernel, batch size, threads and code, so two renderings of one dataset, or two models, can never be mixed up.
+A shard that is missing or damaged is captured again by whoever opens it; memory never holds more than one shard.
 """
 
 import hashlib
@@ -47,21 +47,22 @@ def select(tokenizer, texts: Sequence[str], positions: Positions) -> list[Row]:
 
 @dataclass(frozen=True)
 class Activations:
-    """States of some texts at one site of every block, on disk.
+    """States of some texts at one site, on disk.
 
-    site: the site's name; files: one a shard, in the order of the rows; starts: index of the first row of each.
+    site: the site's name; layers_captured: every block, or None alone for a site without layers; files: one a shard, in
+    the order of the rows; starts: index of the first row of each.
     """
 
     site: str
-    number_of_layers: int
+    layers_captured: tuple[int | None, ...]
     files: tuple[Path, ...]
     starts: tuple[int, ...]
 
-    def layers(self, site: str) -> list[int]:
+    def layers(self, site: str) -> list[int | None]:
         """The layers captured at a site; raises KeyError for another site."""
         if site != self.site:
             raise KeyError(f"no activations of site {site!r} here, only of {self.site!r}")
-        return list(range(self.number_of_layers))
+        return list(self.layers_captured)
 
     def shards(self, site: Site) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         """For each shard: index of the row of each state, (states,) int64, and the states, (states, hidden) or
@@ -69,7 +70,7 @@ class Activations:
         self.layers(site.name)
         for path, start in zip(self.files, self.starts, strict=True):
             with safe_open(path, framework="pt") as file:
-                yield file.get_tensor("row").numpy() + start, file.get_tensor(f"layer_{site.layer}")
+                yield file.get_tensor("row").numpy() + start, file.get_tensor(_tensor_name(site.layer))
 
 
 def capture(
@@ -82,12 +83,12 @@ def capture(
     shard_rows: int,
     made_by: Sequence[object] = (),
 ) -> Activations:
-    """Capture the states of all rows at one site of every block, except the shards that are already whole in `folder`.
+    """Capture the states of all rows at one site, except the shards that are already whole in `folder`.
 
     made_by: what else decides the bytes and so belongs to the key, such as threads and the digest of the code.
     Opening is capturing: every shard's hash is checked, and the model's body is loaded only if one is missing or bad.
     """
-    layers = sites.number_of_layers(handle.info.config)
+    layers = sites.layers_of(handle.info.config, site)
     context = store.digest(
         handle.info.revision, site, handle.dtype, handle.device, handle.attention, batch_rows, list(made_by)
     )
@@ -115,24 +116,31 @@ def of_training_texts(model: Path, table: Path, spec: dict, folder: Path) -> Act
 
 @torch.no_grad()
 def _states(
-    handle: ModelHandle, rows: Sequence[Row], site: str, layers: int, batch_rows: int
+    handle: ModelHandle, rows: Sequence[Row], site: str, layers: Sequence[int | None], batch_rows: int
 ) -> dict[str, torch.Tensor]:
-    """The tensors of one shard: `row`, and `layer_<k>` for every block, in the order of the rows."""
+    """The tensors of one shard: `row`, and the states of each layer, in the order of the rows."""
     model, pad_id = handle.load(), handle.info.tokenizer.pad_token_id or 0
-    every_layer = [Site(site, layer) for layer in range(layers)]
+    every_layer = [Site(site, layer) for layer in layers]
     by_length = sorted(range(len(rows)), key=lambda i: (len(rows[i].ids), i))
     found: dict[int, list[torch.Tensor]] = {}
     for start in range(0, len(rows), batch_rows):
         batch = by_length[start : start + batch_rows]
         ids, mask = pad([list(rows[i].ids) for i in batch], side="right", pad_id=pad_id, device=handle.device)
         position_ids = (mask.cumsum(1) - 1).clamp(min=0)
-        with sites.capture(model, every_layer) as states:
-            model(input_ids=ids, attention_mask=mask, position_ids=position_ids, use_cache=False, logits_to_keep=1)
+        with sites.without_head(model), sites.capture(model, every_layer) as states:
+            model(input_ids=ids, attention_mask=mask, position_ids=position_ids, use_cache=False)
         for line, i in enumerate(batch):
             selected = torch.tensor(rows[i].selected, device=handle.device)
             found[i] = [states[where][line, selected].cpu() for where in every_layer]
-    tensors = {f"layer_{layer}": torch.cat([found[i][layer] for i in range(len(rows))]) for layer in range(layers)}
+    tensors = {
+        _tensor_name(where.layer): torch.cat([found[i][place] for i in range(len(rows))])
+        for place, where in enumerate(every_layer)
+    }
     return tensors | {"row": torch.tensor([i for i, row in enumerate(rows) for _ in row.selected])}
+
+
+def _tensor_name(layer: int | None) -> str:
+    return "states" if layer is None else f"layer_{layer}"
 
 
 def _key(rows: Sequence[Row]) -> str:

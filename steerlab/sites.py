@@ -24,7 +24,7 @@ from transformers.utils.generic import ModelOutput
 from steerlab.positions import SCOPES, Prompts, Scope, Tokens, Where, forward_mask, generate_mask
 
 __all__ = ["SCOPES", "Edit", "Scope", "Site", "SiteError", "Where"]
-__all__ += ["capture", "edit", "layer_index", "modules", "number_of_layers", "prompt"]
+__all__ += ["capture", "edit", "layer_index", "layers_of", "modules", "number_of_layers", "prompt", "without_head"]
 
 
 class SiteError(ValueError):
@@ -121,6 +121,18 @@ def modules(model: PreTrainedModel, replacements: Mapping[str, nn.Module]) -> It
     finally:
         for path in reversed(own):
             model.set_submodule(path, own[path])
+
+
+@contextmanager
+def without_head(model: PreTrainedModel) -> Iterator[None]:
+    """Inside the `with`, the model's logits are the states at `lm_head_input`: no (tokens, vocab) product is made."""
+    with modules(model, {"lm_head": nn.Identity()}):
+        yield
+
+
+def layers_of(config: Any, name: str) -> tuple[int | None, ...]:
+    """The layers of the site of this name: every block, or None alone for a site without layers."""
+    return tuple(range(number_of_layers(config))) if name in _LAYERED else (None,)
 
 
 def number_of_layers(config: Any) -> int:

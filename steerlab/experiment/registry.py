@@ -46,6 +46,9 @@ class Task:
 METHODS = {
     "base": Method(None),
     "instructed": Method(None, rendering="instructed"),
+    "lm_steer": Method(
+        "steerlab.methods.lm_steer:LMSteer", needs="labelled_texts", captures="lm_head_input", positions="all"
+    ),
     "caa": Method("steerlab.methods.caa:CAA", needs="labelled_texts", captures="block_output"),
 }
 

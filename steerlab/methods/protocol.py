@@ -72,7 +72,7 @@ class Steer(Protocol):
 class Activations(Protocol):
     """Hidden states of the training rows, read shard by shard."""
 
-    def layers(self, site: str) -> list[int]:
+    def layers(self, site: str) -> list[int | None]:
         """The layers captured at a site, by the site's name."""
         ...
 
