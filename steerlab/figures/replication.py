@@ -1,0 +1,444 @@
+"""LM-Steer's reported numbers and this run's, side by side: a table of all of them, a picture of what both have.
+
+Scales, prompts, models and scorers differ between the two, so absolute numbers stand in the table with all of these
+beside them, and the picture shows what can be compared: the change from the unsteered model, in percent, on each side.
+Nothing fills a cell that was not run or not found.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator, SymmetricalLogLocator
+
+from steerlab import reference as papers
+from steerlab.figures import selection, style
+from steerlab.metrics.bootstrap import CONFIDENCE
+
+FIGURE = "replication"
+METHOD, TRANSFERRED, FEW = "lm_steer", "transferred_lm_steer", "lm_steer_30"
+DEFAULT = 5  # the paper's steer value, in multiples of its eps0, that strength 1 stands for
+METRICS = {  # what is compared, in the order of the picture, with its heading
+    "average_max_toxicity": "average max toxicity",
+    "toxicity_probability": "toxicity probability",
+    "positive_share": "positive share",
+    "perplexity": "perplexity",
+    "dist_1": "dist-1",
+    "dist_2": "dist-2",
+    "dist_3": "dist-3",
+}
+BOTH, NOT_RUN, NOT_FOUND, NOT_IN_PAPER = "both", "not run", "paper's not found", "not in the paper"
+_NUMBERS = [
+    "paper", "paper_spread", "paper_change", "ours", "ours_low", "ours_high",
+    "our_change", "our_change_low", "our_change_high", "difference",
+]  # fmt: skip
+COLUMNS = [
+    "row", "section", "metric", "prompts", "status", *_NUMBERS,
+    "grade", "paper_model", "our_model", "paper_scale", "our_scale", "paper_scorer", "our_scorer",
+    "paper_setting", "paper_table", "paper_source", "data",
+]  # fmt: skip
+
+_NEEDED = [
+    "model", "method", "task", "split", "prompts", "steps", "strength", "seed", "metric",
+    "value", "low", "high", "base", "difference_low", "difference_high", "n", "samples", "scorer", "data",
+]  # fmt: skip
+_IN_UNITS_OF_THE_METRIC = {"": 1.0, "percent": 0.01, "million": 1e6}
+_PAPER, _JOIN = "#444444", "#B5B5B5"
+_LINE = 0.21  # inches a line of the picture
+_LOG_FROM = 300  # percent from which the picture's axis is logarithmic further out than 100
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One line of the comparison before it is split by metric: what the paper has for it, and what this run has.
+
+    paper, paper_base: rows of the reference; ours: rows of the metrics; all may be empty.
+    """
+
+    section: str
+    name: str
+    paper: pd.DataFrame
+    paper_base: pd.DataFrame
+    ours: pd.DataFrame
+    our_model: str
+
+
+def table(
+    metrics: pd.DataFrame,
+    reference: pd.DataFrame,
+    *,
+    choices: Sequence[Mapping] = (),
+    parameters: pd.DataFrame | None = None,
+    model: str | None = None,
+    scorers: Collection[str] = (),
+) -> pd.DataFrame:
+    """Every number of the paper that this project has a rule for, with ours beside it; those that both have come first.
+
+    metrics: the project's metrics columns; rows of split "test", seed "all" count. reference: as from
+    steerlab.reference.read("lm_steer"); third parties' numbers are left out. choices: the choices' JSON objects with
+    model, method and task, which name the pick. parameters: model, method, learnable, model_parameters, and
+    decode_time_ratio where it was measured. model: ours to set beside the paper's GPT2-large; by default that one
+    itself if it was run, else the first with an LM-Steer in the metrics. scorers: which to use where several scored.
+
+    Returns COLUMNS: paper and ours in the metric's units (shares, not percent), NaN where there is none, see status
+    (BOTH, NOT_RUN, NOT_FOUND or NOT_IN_PAPER); paper_spread, standard deviation over training seeds; ours_low to
+    ours_high, the bootstrap interval; *_change, percent of the unsteered model's value, NaN for that model itself and
+    where its value is 0; difference = ours - paper; data, "real" or "sample", of ours.
+    Raises ValueError where a column is missing or several scorers leave open which one is meant.
+    """
+    absent = [column for column in _NEEDED if column not in metrics]
+    if absent:
+        raise ValueError(f"figure {FIGURE}: the metrics lack the columns {absent}; compute the metrics again")
+    paper = papers.paper_rows(reference)
+    ours = _pooled(metrics, [*scorers, *(choice["scorer"] for choice in choices if "scorer" in choice)])
+    model = model or _headline(ours)
+    rows = [
+        *_detoxification(paper, ours, model, choices),
+        *_sentiment(paper, ours, model, choices),
+        *_transfer(paper, ours),
+        *_sizes(paper, ours, choices),
+        *_few_texts(paper, ours, model, choices),
+        *_costs(paper, parameters, model),
+    ]
+    compared = pd.DataFrame([line for row in rows for line in _lines(row)], columns=COLUMNS)
+    first = [BOTH, NOT_IN_PAPER, NOT_FOUND, NOT_RUN]
+    return compared.sort_values("status", key=lambda status: status.map(first.index), kind="stable", ignore_index=True)
+
+
+def plot(table: pd.DataFrame) -> Figure:
+    """table: what `table` returns. A line for each row where both sides have a change: paper's mark, ours, joined."""
+    drawn = _drawn(table)
+    headings = list(dict.fromkeys(drawn.heading))
+    places: dict[object, float] = {}
+    titles: dict[str, float] = {}
+    y = 0.0
+    for heading in headings:
+        titles[heading], y = y, y + 1
+        for index in drawn.index[drawn.heading == heading]:
+            places[index], y = y, y + 1
+        y += 0.4
+    with style.context():
+        figure, (panel,) = style.panels(1, height=1.15 + _LINE * max(y, 3))
+        for index, row in drawn.iterrows():
+            _dumbbell(panel, row, places[index])
+        _finish(panel, drawn)
+        panel.set_yticks([*titles.values(), *places.values()], [*titles, *drawn.row.map(_short)])
+        for tick in panel.get_yticklabels()[: len(titles)]:
+            tick.set_fontweight("bold")
+        panel.set_ylim(max(y - 0.9, 1), -0.6)
+        look = {"linestyle": "none", "markersize": style.POOLED_SIZE}
+        handles = [
+            Line2D([], [], marker="D", color=_PAPER, markerfacecolor="white", label="the paper", **look),  # pyright: ignore
+            Line2D([], [], marker="o", color=style.colour(METHOD), label="this run, with its interval", **look),  # pyright: ignore
+        ]
+        figure.legend(handles=handles, loc="outside upper center", ncols=2, columnspacing=1.5)
+    return figure
+
+
+def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, str]:
+    """What the caption may say, each a phrase; models, scales and scorers are those of the rows drawn.
+
+    drawn, same_direction, both, not_run, not_found: counts; grades: with their meaning; our_*, paper_*; interval;
+    sample_data, empty where there is none. our_* are empty where nothing is drawn.
+    """
+    drawn = _drawn(table)
+    same = np.sign(drawn.paper_change) == np.sign(drawn.our_change)
+    counts = table.status.value_counts()
+    return {
+        "drawn": selection.counted([len(drawn)], "pair"),
+        "same_direction": str(int(same.sum())),
+        "both": str(counts.get(BOTH, 0)),
+        "not_run": str(counts.get(NOT_RUN, 0)),
+        "not_found": str(counts.get(NOT_FOUND, 0)),
+        "grades": "; ".join(f"{grade}, {why}" for grade, why in papers.GRADES.items() if grade in set(table.grade)),
+        "interval": f"{100 * confidence:g} % percentile bootstrap interval over prompts",
+        "sample_data": "sample data" if "sample" in set(table.data) else "",
+    } | {name: phrase for side in ("our", "paper") for name, phrase in _sources(drawn, side).items()}
+
+
+def _sources(drawn: pd.DataFrame, side: str) -> dict[str, str]:
+    """The models, scales and scorers of one side of the rows drawn; scales of sentiment are called so."""
+    known = drawn[[f"{side}_model", f"{side}_scale", f"{side}_scorer"]].fillna("").astype(str)  # from CSV: "" is NaN
+    scales = known[f"{side}_scale"] + np.where(drawn.sentiment & (known[f"{side}_scale"] != ""), " for sentiment", "")
+    scorers = pd.DataFrame({"metric": drawn.metric, "scorer": known[f"{side}_scorer"]})
+    return {
+        f"{side}_model": selection.listed(filter(None, dict.fromkeys(known[f"{side}_model"]))),
+        f"{side}_scale": "; ".join(filter(None, dict.fromkeys(scales))),
+        f"{side}_scorer": selection.scorers_named(scorers[scorers.scorer != ""]),
+    }
+
+
+# ---- what this run has -------------------------------------------------------------------------------------------
+
+
+def _pooled(metrics: pd.DataFrame, scorers: Sequence[str]) -> pd.DataFrame:
+    """Rows of the test prompts over all seeds, one scorer a metric and model, with the number of seeds."""
+    table = metrics.astype({"seed": str})
+    table = table[(table.split == "test") & table.metric.isin(list(METRICS))]
+    cell = ["model", "method", "task", "prompts", "steps", "strength", "metric", "scorer"]
+    runs = table[table.seed != "all"].groupby(cell)["seed"].nunique().rename("seeds").reset_index()
+    pooled = table[table.seed == "all"].merge(runs, on=cell, how="left")
+    kept = [pooled.iloc[:0]]
+    for (model, metric), rows in pooled.groupby(["model", "metric"], sort=False):
+        known = list(dict.fromkeys(rows.scorer))
+        asked = [name for name in dict.fromkeys(scorers) if name in known]
+        if len(known) > 1 and len(asked) != 1:
+            raise ValueError(f"figure {FIGURE}: {metric} on {model} comes from {known}; name one with `scorers`")
+        kept.append(rows[rows.scorer == (asked or known)[0]])
+    return pd.concat(kept).sort_index().reset_index(drop=True)  # models as the metrics name them
+
+
+def _headline(ours: pd.DataFrame) -> str:
+    models = list(dict.fromkeys(ours[ours.method == METHOD].model)) or list(dict.fromkeys(ours.model))
+    return "gpt2-large" if "gpt2-large" in models else models[0] if models else ""
+
+
+def _setting(
+    ours: pd.DataFrame, model: str, method: str, task: str, strength: float = 0.0, steps: float | None = None
+) -> pd.DataFrame:
+    """The rows of one cell at one strength; of several numbers of training steps the one asked for, else the most."""
+    cell = (ours.model == model) & (ours.method == method) & (ours.task == task) & np.isclose(ours.strength, strength)
+    rows = ours[cell]
+    wanted = steps if steps in set(rows.steps) else rows.steps.max()
+    return rows[rows.steps == wanted]
+
+
+def _pick(choices: Sequence[Mapping], model: str, method: str, task: str) -> tuple[float, float] | None:
+    """(strength, steps) of the choice for a cell, if there is one."""
+    for choice in choices:
+        if (choice.get("model"), choice.get("method"), choice.get("task")) == (model, method, task):
+            return float(choice["pick"]["strength"]), float(choice["pick"]["steps"])
+    return None
+
+
+# ---- what is set side by side ------------------------------------------------------------------------------------
+
+
+def _detoxification(paper: pd.DataFrame, ours: pd.DataFrame, model: str, choices: Sequence[Mapping]) -> Iterator[_Row]:
+    """Table 1 (unsteered; LM-Steer at the pick and at strength 1, the paper's 5 eps0) and the strengths of table 5."""
+    first = paper[paper.table == "Table 1"]
+    unsteered, steered = first[first.method == "base"], first[first.method == METHOD]
+    none = paper.iloc[:0]
+    yield _Row("detoxification", "unsteered", unsteered, none, _setting(ours, model, "base", "toxicity"), model)
+    pick = _pick(choices, model, METHOD, "toxicity")
+    steps = pick[1] if pick else None
+    if pick and pick[0] != 1:
+        found = _setting(ours, model, METHOD, "toxicity", *pick)
+        yield _Row("detoxification", f"LM-Steer, our pick ({pick[0]:g})", steered, unsteered, found, model)
+    strengths = paper[(paper.table == "Table 5") & (paper.steer_value != DEFAULT)]  # that one is table 1's
+    name = "LM-Steer, 1 (our pick)" if pick and pick[0] == 1 else "LM-Steer, 1"
+    found = _setting(ours, model, METHOD, "toxicity", 1.0, steps)
+    yield _Row("detoxification", name, steered, unsteered, found, model)
+    for value, rows in strengths.groupby("steer_value"):
+        strength = float(str(value)) / DEFAULT
+        found = _setting(ours, model, METHOD, "toxicity", strength, steps)
+        yield _Row("strength", f"LM-Steer, {strength:g}", rows, unsteered, found, model)
+
+
+def _sentiment(paper: pd.DataFrame, ours: pd.DataFrame, model: str, choices: Sequence[Mapping]) -> Iterator[_Row]:
+    """Table 2: unsteered, and steered to each side at strength 1 and at the pick's."""
+    second = paper[(paper.table == "Table 2") & paper.method.isin(["base", METHOD])]
+    unsteered, none = second[second.method == "base"], paper.iloc[:0]
+    yield _Row("sentiment", "unsteered", unsteered, none, _setting(ours, model, "base", "sentiment"), model)
+    pick = _pick(choices, model, METHOD, "sentiment")
+    sizes = [1.0] if pick is None else list(dict.fromkeys([abs(pick[0]), 1.0]))
+    for side, sign in (("positive", 1), ("negative", -1)):
+        reported = second[second.setting == f"target {side}"]
+        for size in sizes:
+            found = _setting(ours, model, METHOD, "sentiment", sign * size, pick[1] if pick else None)
+            yield _Row("sentiment", f"LM-Steer to {side}, {size:g}", reported, unsteered, found, model)
+
+
+def _transfer(paper: pd.DataFrame, ours: pd.DataFrame) -> Iterator[_Row]:
+    """The paper's targets (its text before its figure) with ours on the same model; then our other targets."""
+    toxicity = paper[(paper.task == "toxicity") & (paper.metric == "average_max_toxicity")]
+    figure = toxicity[toxicity.table == "figure of transfer"]
+    moved = toxicity[toxicity.method == TRANSFERRED].drop_duplicates("model")
+    ran = ours[(ours.method == TRANSFERRED) & (ours.task == "toxicity")]
+    for model, reported in moved.groupby("model", sort=False):
+        base = figure[(figure.method == "base") & (figure.model == model)]
+        found = ran[ran.model == model]
+        yield _Row("transfer", f"transferred to {model}", reported, base, _strongest(found), str(model))
+    for (model, strength), found in ran[~ran.model.isin(list(moved.model))].groupby(["model", "strength"], sort=False):
+        name = f"transferred to {model}, {strength:g}"
+        yield _Row("transfer", name, paper.iloc[:0], paper.iloc[:0], _strongest(found), str(model))
+
+
+def _sizes(paper: pd.DataFrame, ours: pd.DataFrame, choices: Sequence[Mapping]) -> Iterator[_Row]:
+    """The paper's sweep over models, with ours on the same models; then our other models."""
+    sweep = paper[paper.setting == "size sweep"]
+    ran = list(dict.fromkeys(ours[(ours.method == METHOD) & (ours.task == "toxicity")].model))
+
+    def found(model: str) -> tuple[str, pd.DataFrame]:
+        strength, steps = _pick(choices, model, METHOD, "toxicity") or (1.0, None)
+        return f"{model}, {strength:g}", _setting(ours, model, METHOD, "toxicity", strength, steps)
+
+    for model, reported in sweep.groupby("model", sort=False):
+        name, rows = found(str(model))
+        yield _Row("size", name if len(rows) else str(model), reported, paper.iloc[:0], rows, str(model))
+    for model in ran:
+        name, rows = found(model)
+        if model not in set(sweep.model):
+            yield _Row("size", name, paper.iloc[:0], paper.iloc[:0], rows, model)
+
+
+def _few_texts(paper: pd.DataFrame, ours: pd.DataFrame, model: str, choices: Sequence[Mapping]) -> Iterator[_Row]:
+    strength, steps = _pick(choices, model, FEW, "toxicity") or (1.0, None)
+    unsteered = paper[(paper.table == "Table 1") & (paper.method == "base")]
+    found = _setting(ours, model, FEW, "toxicity", strength, steps)
+    yield _Row("data", f"30 texts, {strength:g}", paper[paper.method == FEW], unsteered, found, model)
+
+
+def _costs(paper: pd.DataFrame, parameters: pd.DataFrame | None, model: str) -> Iterator[_Row]:
+    """Parameters learnt, their share of the model, decoding's time over the unsteered model's."""
+    cost = paper[(paper.task == "cost") & (paper.method == METHOD) & (paper.grade == "A")]
+    found = pd.DataFrame(columns=["metric", "prompts", "value"])
+    if parameters is not None:
+        for row in parameters[(parameters.model == model) & (parameters.method == METHOD)].to_dict("records"):
+            counts = {
+                "trainable_parameters": row["learnable"],
+                "trainable_share": row["learnable"] / row["model_parameters"],
+                "decode_time_ratio": row.get("decode_time_ratio", np.nan),
+            }
+            found = pd.DataFrame([{"metric": name, "prompts": "all", "value": value} for name, value in counts.items()])
+            found = found[found.value.notna()]
+    for source, reported in cost.groupby("table", sort=False):
+        yield _Row("cost", f"LM-Steer ({source})", reported, paper.iloc[:0], found, model)
+
+
+def _strongest(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of one cell the rows of one setting: strength 1 where it was run, else the largest; the most steps."""
+    if rows.empty:
+        return rows
+    strength = 1.0 if (rows.strength == 1).any() else rows.strength.max()
+    rows = rows[rows.strength == strength]
+    return rows[rows.steps == rows.steps.max()]
+
+
+# ---- one line a metric -------------------------------------------------------------------------------------------
+
+
+def _lines(row: _Row) -> Iterator[dict[str, object]]:
+    """The row's lines: the paper's metrics with ours, or where the paper has none, ours alone."""
+    for reported in row.paper.to_dict("records"):
+        same = (row.ours.metric == reported["metric"]) & (row.ours.prompts == reported["prompts"])
+        base = row.paper_base[
+            (row.paper_base.metric == reported["metric"]) & (row.paper_base.prompts == reported["prompts"])
+        ]
+        ours = row.ours[same].to_dict("records")
+        paper = _of_paper(reported, base.value.iloc[0] if len(base) else np.nan)
+        yield _line(row, paper, _of_ours(ours[0], row.our_model) if ours else {})
+    if row.paper.empty:
+        for ours in row.ours[row.ours.metric == "average_max_toxicity"].to_dict("records"):
+            yield _line(row, {}, _of_ours(ours, row.our_model))
+
+
+def _line(row: _Row, paper: Mapping[str, object], ours: Mapping[str, object]) -> dict[str, object]:
+    if not paper:
+        status = NOT_IN_PAPER
+    elif not ours:
+        status = NOT_RUN
+    else:
+        status = NOT_FOUND if paper["paper_status"] == papers.NOT_FOUND else BOTH
+    line = dict.fromkeys(COLUMNS, "") | dict.fromkeys(_NUMBERS, np.nan)
+    line |= {"row": row.name, "section": row.section, "status": status} | dict(ours) | dict(paper)
+    line["difference"] = line["ours"] - line["paper"]  # pyright: ignore[reportOperatorIssue]
+    return {column: line[column] for column in COLUMNS}
+
+
+def _of_paper(row: Mapping, base: float) -> dict[str, object]:
+    unit = _IN_UNITS_OF_THE_METRIC[row["unit"]]
+    value = row["steer_value"]
+    strength = f"{value:g} eps0" if np.isfinite(value) else ""
+    return {
+        "metric": row["metric"],
+        "prompts": row["prompts"],
+        "paper": row["value"] * unit,
+        "paper_spread": row["spread"] * unit,
+        "paper_change": _percent(row["value"] - base, base),
+        "paper_status": row["status"],
+        "grade": row["grade"],
+        "paper_model": row["model"],
+        "paper_scale": row["scale"],
+        "paper_scorer": row["scorer"],
+        "paper_setting": "; ".join(filter(None, [strength, row["setting"], row["note"]])),
+        "paper_table": row["table"],
+        "paper_source": row["source"],
+    }
+
+
+def _of_ours(row: Mapping, model: str) -> dict[str, object]:
+    line: dict[str, object] = {
+        "metric": row["metric"],
+        "prompts": row["prompts"],
+        "ours": row["value"],
+        "our_model": model,
+    }
+    if "method" not in row:  # a count of parameters, which has no texts
+        return line
+    seeds = "" if pd.isna(row["seeds"]) else f" x {selection.counted([row['seeds']], 'seed')}"
+    if row["method"] != "base":
+        changes = {"": row["value"] - row["base"], "_low": row["difference_low"], "_high": row["difference_high"]}
+        line |= {f"our_change{end}": _percent(change, row["base"]) for end, change in changes.items()}
+    return line | {
+        "ours_low": row["low"],
+        "ours_high": row["high"],
+        "our_scale": f"{row['n']:,} x {row['samples']}{seeds}",
+        "our_scorer": row["scorer"],
+        "data": row["data"],
+    }
+
+
+def _percent(change: float, base: float) -> float:
+    return 100 * change / base if base else np.nan
+
+
+# ---- the picture -------------------------------------------------------------------------------------------------
+
+
+def _drawn(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows where both sides have a change, by metric and class of prompts, each group in the table's order."""
+    rows = table[(table.status == BOTH) & table.paper_change.notna() & table.our_change.notna()]
+    several = rows.prompts != "all"
+    heading = rows.metric.map(METRICS) + (", " + rows.prompts + " prompts").where(several, "")
+    order = rows.metric.map(list(METRICS).index)
+    rows = rows.assign(heading=heading.astype(str), order=order, sentiment=rows.section == "sentiment")
+    return rows.sort_values(["sentiment", "order", "prompts"], kind="stable").reset_index(drop=True)
+
+
+def _short(name: str) -> str:
+    """A row's name without the method that all rows have; the number left over alone is a strength."""
+    left = name.removeprefix("LM-Steer").lstrip(", ")
+    return f"strength {left}" if left[:1].isdigit() and "texts" not in left else left
+
+
+def _dumbbell(panel: Axes, row: pd.Series, y: float) -> None:
+    colour = style.colour(METHOD)
+    panel.plot([row.paper_change, row.our_change], [y, y], "-", color=_JOIN, linewidth=2.6, zorder=1)
+    panel.plot([row.our_change_low, row.our_change_high], [y, y], "-", color=colour, linewidth=1.1, zorder=2)
+    panel.plot(
+        row.paper_change, y, "D", color=_PAPER, markerfacecolor="white", markersize=style.POOLED_SIZE - 0.5, zorder=3
+    )
+    panel.plot(row.our_change, y, "o", color=colour, markersize=style.POOLED_SIZE, zorder=4)
+
+
+def _finish(panel: Axes, drawn: pd.DataFrame) -> None:
+    panel.set_xlabel("Change from the\nunsteered model (%)")
+    panel.grid(axis="x")
+    panel.tick_params(axis="y", length=0)
+    panel.spines["left"].set_visible(False)
+    panel.axvline(0, color="#888888", linewidth=0.8, zorder=0)
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g}".replace("-", "−") if value else "0"))
+    if drawn.empty:
+        panel.set_xlim(-100, 100)
+        panel.text(0, 0.5, "no number that both sides have", ha="center", fontsize=8, fontstyle="italic")
+        return
+    panel.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    if drawn[["paper_change", "our_change"]].abs().max().max() > _LOG_FROM:
+        panel.set_xscale("symlog", linthresh=100)
+        panel.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=100))
+    panel.margins(x=0.06)
