@@ -15,6 +15,15 @@ def estimate(value: float, low: float, high: float) -> tuple[str, str]:
     return digits(value), f"[{digits(low)}, {digits(high)}]"
 
 
+def change(value: float, low: float, high: float) -> str:
+    """A difference with its sign and interval: "+0.120 [−0.0300, +0.270]"; "" where there is none."""
+    if math.isnan(value):
+        return ""
+    if math.isnan(low) or math.isnan(high):
+        return f"{_signed(value)} [no interval]"
+    return f"{_signed(value)} [{_signed(low)}, {_signed(high)}]"
+
+
 def digits(value: float) -> str:
     """Three significant digits, without an exponent: 0.0512, 12.3, 1230; "–" for NaN."""
     if math.isnan(value):
@@ -26,3 +35,7 @@ def digits(value: float) -> str:
     rounded = float(f"{value:.2e}")  # first, because 9.996 has one digit before the point and 10.0 two
     decimals = 2 - math.floor(math.log10(abs(rounded)))
     return f"{rounded:.{max(decimals, 0)}f}".replace("-", "−")
+
+
+def _signed(value: float) -> str:
+    return f"+{digits(value)}" if value > 0 else digits(value)

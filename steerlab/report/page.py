@@ -7,33 +7,17 @@ its n, its interval and its scorer, and is marked where it rests on sample data.
 import base64
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import docutils.core
 import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from steerlab.figures import style
 from steerlab.report import costs as job_costs
-from steerlab.report import numbers
-
-METRIC_LABELS = {
-    "mean_toxicity": "mean toxicity",
-    "average_max_toxicity": "average max toxicity",
-    "toxicity_probability": "toxicity probability",
-    "toxicity_refused": "share of texts refused",
-    "perplexity": "perplexity, mean over texts",
-    "corpus_perplexity": "perplexity of the corpus",
-    "perplexity_dropped": "share of texts ≥ 10,000, dropped",
-    "perplexity_unscored": "share of texts without a token to score",
-    "dist_1": "dist-1",
-    "dist_2": "dist-2",
-    "dist_3": "dist-3",
-}
+from steerlab.report import numbers, tables
 
 _SVG = "{http://www.w3.org/2000/svg}"
 _XLINK = "{http://www.w3.org/1999/xlink}"
@@ -43,8 +27,8 @@ _XLINK = "{http://www.w3.org/1999/xlink}"
 class Figure:
     """A figure as it stands on the page.
 
-    name: unique on the page, letters, digits, "-" and "_"; svg: the file's text; csv: the table behind it,
-    with the columns of steerlab.metrics.toxicity.metrics; caption: reStructuredText, filled.
+    name: unique on the page, letters, digits, "-" and "_"; svg: the file's text; csv: the table behind it, any tidy
+    one (see steerlab.report.tables); caption: reStructuredText, filled; group: the heading that it stands under.
     """
 
     name: str
@@ -52,16 +36,18 @@ class Figure:
     svg: str
     csv: pd.DataFrame
     caption: str
+    group: str = "Results"
 
 
-def figure(svg: Path, *, title: str) -> Figure:
+def figure(svg: Path, *, title: str, group: str = "Results") -> Figure:
     """Read a figure with the table (.csv) and the caption (.rst) that stand beside it under the same name.
 
     Its name on the page is made of its folder's and its own, as models draw figures of the same file names.
     """
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", f"{svg.parent.name}-{svg.stem}")
-    table = pd.read_csv(svg.with_suffix(".csv"), dtype={"seed": str})
-    return Figure(name, title, svg.read_text(), table, svg.with_suffix(".rst").read_text())
+    # Only an empty cell is missing: "null" and "NA" are words that a table of tokens may hold.
+    table = pd.read_csv(svg.with_suffix(".csv"), dtype={"seed": str}, keep_default_na=False, na_values=[""])
+    return Figure(name, title, svg.read_text(), table, svg.with_suffix(".rst").read_text(), group)
 
 
 def build(
@@ -79,7 +65,8 @@ def build(
     costs: as from steerlab.report.costs.collect. provenance: sections of names and values, such as
     {"Versions": {"torch": "2.13.0"}}. config: the configuration in effect, as text. sources: rows with the same keys in
     each, which become the columns (name, kind, licence, citation, ...). not_run: a sentence for each thing left out.
-    Raises ValueError for two figures of one name, or a table without its columns.
+    Figures of one group stand under its heading, groups in the order in which they first come.
+    Raises ValueError for two figures of one name.
     """
     names = [figure.name for figure in figures]
     if len(set(names)) != len(names):
@@ -92,7 +79,7 @@ def build(
     rules = job_costs.by_rule(costs)
     return environment.get_template("page.html.j2").render(
         title=title,
-        figures=[_shown(figure) for figure in figures],
+        groups=_grouped(figures),
         costs=rules.to_dict("records"),
         total={"jobs": int(rules.jobs.sum()), "seconds": float(rules.seconds.sum()), "peak_mib": rules.peak_mib.max()},
         provenance=provenance,
@@ -102,55 +89,23 @@ def build(
     )
 
 
+def _grouped(figures: Sequence[Figure]) -> list[dict[str, object]]:
+    names = list(dict.fromkeys(figure.group for figure in figures))
+    return [
+        {"name": f"group-{place}", "title": name, "figures": [_shown(each) for each in figures if each.group == name]}
+        for place, name in enumerate(names, start=1)
+    ]
+
+
 def _shown(figure: Figure) -> dict[str, object]:
-    missing = {"metric", "value", "low", "high", "n", "scorer", "data"} - set(figure.csv.columns)
-    if missing:
-        raise ValueError(f"report: the table of figure {figure.name!r} has no column {sorted(missing)}; draw it again")
     return {
         "name": figure.name,
         "title": figure.title,
         "svg": Markup(_inlined(figure)),
         "caption": Markup(_html(figure.caption)),
-        "tables": _tables(figure.csv),
+        "tables": tables.shown(figure.csv),
         "csv": base64.b64encode(figure.csv.to_csv(index=False).encode()).decode(),
     }
-
-
-def _tables(metrics: pd.DataFrame) -> list[dict[str, object]]:
-    """One table a scorer: rows are (method, strength, split), columns its metrics, pooled over seeds."""
-    table = metrics.astype({"seed": str})
-    pooled = table[(table.seed == "all") & table.metric.isin(list(METRIC_LABELS))]
-    # Split by split, so that every method stands beside the unsteered model on the same prompts.
-    ranks = pooled.method.map(style.rank)
-    pooled = pooled.assign(rank=ranks).sort_values(["split", "rank", "method", "strength"], kind="stable")
-    runs = table[table.seed != "all"].groupby(["method", "strength", "split"])["seed"].nunique().to_dict()
-    tables = []
-    for scorer, scored in pooled.groupby("scorer", sort=False):
-        columns = [metric for metric in METRIC_LABELS if metric in set(scored.metric)]
-        rows = []
-        for (method, strength, split), group in scored.groupby(["method", "strength", "split"], sort=False):
-            cells = {str(row["metric"]): row for row in group.to_dict("records")}
-            samples = group.samples.iloc[0]
-            seeds = runs[method, strength, split]
-            rows.append(
-                {
-                    "name": style.row_label(str(method), float(str(strength))),
-                    "of": f"{split} prompts, {_count(seeds, 'seed')}, {_count(samples, 'sample')}",
-                    "sample": "sample" in set(group.data),
-                    "cells": [_cell(cells[metric]) if metric in cells else None for metric in columns],
-                }
-            )
-        tables.append({"scorer": scorer, "columns": [METRIC_LABELS[metric] for metric in columns], "rows": rows})
-    return tables
-
-
-def _cell(row: Mapping[Hashable, Any]) -> dict[str, object]:
-    value, interval = numbers.estimate(row["value"], row["low"], row["high"])
-    return {"value": value, "interval": interval, "n": row["n"]}
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _html(caption: str) -> str:

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import jinja2
 import numpy as np
 import pandas as pd
 import pytest
@@ -240,10 +239,7 @@ def test_a_change_of_many_times_the_base_does_not_squeeze_the_others():
 
 
 def filled(compared):
-    environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined, finalize=captions._escaped, trim_blocks=True, lstrip_blocks=True
-    )
-    return " ".join(environment.from_string(TEMPLATE.read_text()).render(replication.facts(compared)).split())
+    return " ".join(captions.caption(TEMPLATE.read_text(), replication.facts(compared)).split())
 
 
 def test_the_caption_says_that_only_direction_and_relative_change_compare():

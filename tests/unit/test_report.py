@@ -2,9 +2,11 @@
 
 import base64
 import io
+import itertools
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from types import SimpleNamespace
 
 import docutils.core
@@ -15,9 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steerlab.figures import captions, style, toxicity
-from steerlab.report import costs, numbers, page
-from tests.unit.test_figures import TEMPLATE, metrics
+from steerlab.figures import style
+from steerlab.report import costs, numbers, page, tables
 
 COSTS = pd.DataFrame(
     [
@@ -27,6 +28,13 @@ COSTS = pd.DataFrame(
     ],
     columns=costs.COLUMNS,
 )
+FILLED = Path(__file__).parents[2] / "captions" / "filled.rst"
+CAPTION = "Made-up continuations by tiny, with a 95 % percentile bootstrap interval over prompts (n = {n} dev prompts)."
+SCORERS = {"average_max_toxicity": "lexicon==1", "toxicity_refused": "lexicon==1", "perplexity": "tiny, unsteered"}
+METRICS = [
+    "model", "method", "task", "split", "prompts", "steps", "strength", "seed", "metric", "value", "low", "high",
+    "base", "difference", "difference_low", "difference_high", "n", "samples", "scorer", "data",
+]  # fmt: skip
 VOID = {"meta", "br", "link", "img", "hr", "input"}
 
 
@@ -59,11 +67,31 @@ class Page(HTMLParser):
         return [element for element in self.elements if element.tag == tag]
 
 
-def shown(tmp_path, table, name="toxicity"):
-    style.save(toxicity.plot(table), tmp_path / f"{name}.svg")
+def metrics(method="base", *, strengths=(0.0,), steps=(0,), splits=("dev", "test"), prompts=("all",), n=60, **changes):
+    """Made-up metrics of one method: toxicity 0.3 + strength / 10, perplexity 14.3 + strength / 10."""
+    rows = []
+    settings = [(*setting, strength) for setting in itertools.product(splits, prompts, steps) for strength in strengths]
+    for split, part, taken, strength in settings:
+        for seed, (metric, scorer) in itertools.product(("0", "1", "2", "all"), SCORERS.items()):
+            base = {"average_max_toxicity": 0.3, "perplexity": 14.3}.get(metric, 0.0)
+            value = base + (strength / 10 if base else 0)
+            change = [value - base + width if method != "base" else np.nan for width in (0, -0.05, 0.05)]
+            rows.append(
+                ("tiny", method, "toxicity", split, part, taken, strength, seed, metric)
+                + (value, value * 0.9, value * 1.1, base, *change, n, 4, scorer, "real")
+            )
+    return pd.DataFrame(rows, columns=METRICS).assign(**changes)
+
+
+def shown(tmp_path, table, name="toxicity", *, group="Results", n=60):
+    """A figure of the name with this table beside it, as the page reads it."""
+    with style.context():
+        figure, (panel,) = style.panels(1, height=2)
+        panel.plot([0, 1], [n, 1])
+    style.save(figure, tmp_path / f"{name}.svg")
     table.to_csv(tmp_path / f"{name}.csv", index=False)
-    (tmp_path / f"{name}.rst").write_text(captions.caption(TEMPLATE.read_text(), table))
-    return page.figure(tmp_path / f"{name}.svg", title=f"Figure {name}")
+    (tmp_path / f"{name}.rst").write_text(CAPTION.format(n=n))
+    return page.figure(tmp_path / f"{name}.svg", title=f"Figure {name}", group=group)
 
 
 def built(*figures, **changes):
@@ -77,12 +105,17 @@ def built(*figures, **changes):
     return page.build(figures, **(arguments | changes))
 
 
-def test_every_figure_has_a_caption_with_n_interval_and_scorer(tmp_path):
-    text = Page(built(shown(tmp_path, metrics(), "a"), shown(tmp_path, metrics(n=24), "b")))
+def below(text):
+    """The names of all tables' rows, in the page's order."""
+    heads = [element for element in text.all("th") if element.attributes.get("scope") == "row"]
+    return [" ".join(head.text.split()) for head in heads]
+
+
+def test_every_figure_stands_with_its_own_caption(tmp_path):
+    text = Page(built(shown(tmp_path, metrics(), "a"), shown(tmp_path, metrics(), "b", n=24)))
     assert len(text.all("svg")) == len(text.all("figcaption")) == 2
     for caption, n in zip(text.all("figcaption"), (60, 24), strict=True):
-        for words in (f"n = {n} dev", "95 % percentile bootstrap interval", "lexicon==1", "tiny, unsteered"):
-            assert words in " ".join(caption.text.split())
+        assert " ".join(caption.text.split()).startswith(CAPTION.format(n=n))
 
 
 def test_every_number_of_a_table_stands_with_its_interval_and_n_under_its_scorer(tmp_path):
@@ -94,12 +127,11 @@ def test_every_number_of_a_table_stands_with_its_interval_and_n_under_its_scorer
     assert [scorer.split(". ")[0] for scorer in scorers] == ["Scorer: lexicon==1", "Scorer: tiny, unsteered"]
 
 
-def test_sample_data_is_marked_in_the_caption_and_in_its_rows_and_only_there(tmp_path):
-    table = pd.concat([metrics(), metrics(methods=[("lm_steer", (1.0,))], data="sample")])
+def test_sample_data_is_marked_in_its_rows_and_only_there(tmp_path):
+    table = pd.concat([metrics(), metrics("lm_steer", strengths=(1.0,), data="sample")])
     text = Page(built(shown(tmp_path, table), sources=[]))
     rows = [head for head in text.all("th") if head.attributes.get("scope") == "row" and "prompts" in head.text]
     assert {("LM-Steer" in row.text, "sample data" in row.text) for row in rows} == {(True, True), (False, False)}
-    assert "sample data (LM-Steer)" in text.all("figcaption")[0].text
     assert "sample data" not in built(shown(tmp_path, metrics()), sources=[])
 
 
@@ -153,6 +185,109 @@ def test_the_table_behind_a_figure_can_be_saved_from_the_page(tmp_path):
     assert link.attributes["download"] == f"{figure.name}.csv"
     behind = pd.read_csv(io.BytesIO(base64.b64decode(link.attributes["href"].partition(",")[2])), dtype={"seed": str})
     pd.testing.assert_frame_equal(behind, metrics())
+
+
+def test_figures_stand_under_the_heading_of_their_group_in_order_and_in_the_contents(tmp_path):
+    figures = [
+        shown(tmp_path, metrics(), name, group=group) for name, group in (("a", "One"), ("b", "Two"), ("c", "One"))
+    ]
+    text = Page(built(*figures))
+    headings = [each.text for each in text.elements if each.tag in ("h2", "h3") and "main" in each.inside]
+    assert headings[:5] == ["One", "Figure a", "Figure c", "Two", "Figure b"]
+    links = [link.text for link in text.all("a") if "nav" in link.inside]
+    assert links[:5] == headings[:5]
+
+
+def test_the_difference_from_the_unsteered_model_stands_with_its_interval_below_the_value(tmp_path):
+    table = pd.concat([metrics(splits=("test",)), metrics("lm_steer", strengths=(-1.0,), splits=("test",))])
+    cells = [" ".join(cell.text.split()) for cell in Page(built(shown(tmp_path, table))).all("td")]
+    assert cells[0] == "0.300 [0.270, 0.330] n = 60"
+    assert cells[2] == "0.200 [0.180, 0.220] change −0.100 [−0.150, −0.0500] n = 60"
+
+
+def test_metrics_without_differences_have_no_word_of_them(tmp_path):
+    table = metrics("lm_steer", strengths=(1.0,)).drop(
+        columns=["base", "difference", "difference_low", "difference_high"]
+    )
+    text = built(shown(tmp_path, table))
+    assert "0.400" in text and "change " not in text and "Change:" not in text
+
+
+def test_rows_name_steps_models_and_classes_of_prompts_only_where_there_are_several(tmp_path):
+    base, steered = metrics(splits=("test",)), metrics("lm_steer", strengths=(-1.0,), steps=(300,), splits=("test",))
+    assert below(Page(built(shown(tmp_path, pd.concat([base, steered])))))[:2] == [
+        "unsteered test prompts, 3 seeds, 4 samples",
+        "LM-Steer, −1 test prompts, 3 seeds, 4 samples",
+    ]
+    longer = metrics("lm_steer", strengths=(-1.0,), steps=(1000,), splits=("test",))
+    rows = below(Page(built(shown(tmp_path, pd.concat([base, steered, longer])))))
+    assert [row.partition(" test")[0] for row in rows[:3]] == [
+        "unsteered",
+        "LM-Steer, −1, 300 steps",
+        "LM-Steer, −1, 1,000 steps",
+    ]
+    classes = metrics(splits=("test",), prompts=("neutral", "positive"))
+    assert [row.partition(" prompts")[0] for row in below(Page(built(shown(tmp_path, classes))))[:2]] == [
+        "unsteered neutral test", "unsteered positive test",
+    ]  # fmt: skip
+    models = pd.concat([base, base.assign(model="other")])
+    assert [row.partition(" test")[0] for row in below(Page(built(shown(tmp_path, models))))[:2]] == [
+        "unsteered, other", "unsteered, tiny",
+    ]  # fmt: skip
+
+
+def plain(tmp_path, table):
+    """(caption, head cells, rows of cells, foot) of the one plain table on a page."""
+    text = Page(built(shown(tmp_path, table), sources=[], costs=COSTS.iloc[:0]))
+    cells = [element for element in text.elements if element.tag in ("th", "td") and "section" in element.inside]
+    rows = [cell.text for cell in cells if "tbody" in cell.inside]
+    heads = [cell.text for cell in cells if "thead" in cell.inside][:-6]  # less those of the costs
+    foot = [cell.text for cell in cells if "tfoot" in cell.inside]
+    return text.all("caption")[0].text, heads, [rows[i : i + len(heads)] for i in range(0, len(rows), len(heads))], foot
+
+
+def test_any_other_csv_is_a_plain_table_of_rounded_numbers(tmp_path):
+    table = pd.DataFrame(
+        {"token": ["null", "it's"], "log_odds": [1.23456, np.nan], "count": [12345, -2], "top": [True, False]}
+    )
+    caption, heads, rows, foot = plain(tmp_path, table)
+    assert heads == ["token", "log odds", "count", "top"] and caption == "2 rows." and foot == []
+    assert rows == [["null", "1.23", "12345", "yes"], ["it's", "–", "−2", "no"]]
+
+
+def test_a_long_table_ends_after_forty_rows_and_says_how_many_more_there_are(tmp_path):
+    table = pd.DataFrame({"row": range(1043), "x": np.linspace(0, 1, 1043)})
+    _, _, rows, foot = plain(tmp_path, table)
+    assert len(rows) == tables.MOST_ROWS == 40 and foot == ["and 1,003 more in the CSV"]
+
+
+def test_what_is_the_same_in_every_row_is_said_once_and_what_is_never_there_not_at_all(tmp_path):
+    table = pd.DataFrame({"row": ["a", "b"], "model": "tiny", "x": [0.1, 0.2], "nothing": np.nan, "data": "sample"})
+    caption, heads, rows, _ = plain(tmp_path, table)
+    assert heads == ["row", "x"] and rows == [["a", "0.100"], ["b", "0.200"]]
+    assert caption == "In every row: model tiny; data sample. sample data"
+
+
+def test_a_table_without_rows_is_no_fault(tmp_path):
+    assert plain(tmp_path, pd.DataFrame({"a": [], "b": []}))[0] == "0 rows."
+
+
+def test_rows_that_would_fall_into_one_cell_make_a_plain_table(tmp_path):
+    grid = pd.concat([metrics().assign(sentiment=value) for value in (-1, 1)])
+    text = built(shown(tmp_path, grid))
+    assert '<table class="plain">' in text and "Scorer:" not in text
+
+
+def test_a_plain_tables_text_stays_text(tmp_path):
+    text = Page(built(shown(tmp_path, pd.DataFrame({"<b>": ["<script>"], "y": [1.0]}))))
+    assert not text.all("script") and not [element for element in text.all("b") if not element.attributes]
+
+
+def test_wide_tables_scroll_by_themselves_and_by_keyboard_under_a_name(tmp_path):
+    text = Page(built(shown(tmp_path, pd.DataFrame({f"column_{i}": [i, i + 1] for i in range(30)}))))
+    regions = [element.attributes for element in text.all("div") if element.attributes.get("class") == "wide"]
+    assert regions and all(region["tabindex"] == "0" and region["aria-labelledby"] for region in regions)
+    assert ".wide { overflow-x: auto" in text.all("style")[0].text
 
 
 def test_costs_are_added_up_by_rule(tmp_path):
@@ -210,9 +345,7 @@ def test_two_figures_of_one_name_are_refused(tmp_path):
 def test_a_caption_reads_the_same_in_snakemakes_report(tmp_path):
     # Snakemake renders the rule's caption with Jinja2 and then docutils; the page reads the file that it includes.
     figure = shown(tmp_path, metrics())
-    template = jinja2.Environment(trim_blocks=True, lstrip_blocks=True).from_string(
-        (TEMPLATE.parent / "filled.rst").read_text()
-    )
+    template = jinja2.Environment(trim_blocks=True, lstrip_blocks=True).from_string(FILLED.read_text())
     snakemake = SimpleNamespace(output=SimpleNamespace(caption=tmp_path / "toxicity.rst"))
     theirs, ours = (
         docutils.core.publish_parts(text, writer="html5")["fragment"]
