@@ -22,6 +22,9 @@ COLOURS = {  # in the order in which figures and tables list the methods
     "base": "#000000",
     "instructed": "#666666",
     "lm_steer": "#0072B2",
+    "random_lm_steer": "#B5B5B5",
+    "composed_lm_steer": "#191782",
+    "transferred_lm_steer": "#9361FF",
     "hpr": "#D55E00",
     "slim": "#009E73",
     "latentqa": "#CC79A7",
@@ -29,12 +32,14 @@ COLOURS = {  # in the order in which figures and tables list the methods
     "iti": "#56B4E9",
     "caa": "#7A0019",
     "lora": "#999933",
-    "random_direction": "#B5B5B5",
 }
 LABELS = {
     "base": "unsteered",
     "instructed": "instructed prompt",
     "lm_steer": "LM-Steer",
+    "random_lm_steer": "random directions (LM-Steer)",
+    "composed_lm_steer": "composed LM-Steers",
+    "transferred_lm_steer": "transferred LM-Steer",
     "hpr": "HPR",
     "slim": "SLIM",
     "latentqa": "LatentQA",
@@ -42,7 +47,6 @@ LABELS = {
     "iti": "ITI",
     "caa": "CAA",
     "lora": "LoRA",
-    "random_direction": "random direction",
 }
 _SPARE_COLOURS = ("#332288", "#AA4499", "#117733", "#661100")  # of Tol's muted scheme
 

@@ -1,106 +1,204 @@
-"""Toxicity and perplexity of each method at each strength: one row each, dev and test prompts one above the other.
+"""Toxicity, perplexity and diversity of each method on test prompts: a row a method, its training steps and strength.
 
-A large point is the value over all seeds with its interval, the small points are the seeds. Drawn from the metrics
-tables of any number of methods and splits, one below the other.
+A large point is the value over all seeds with its interval, the small points are the seeds. Filled is the primary
+toxicity scorer; every other one, on the same scale of 0 to 1, is hollow. The dotted line is the unsteered model. The
+rows that were chosen on dev prompts are named so.
 """
 
-import numpy as np
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import NormalDist
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
-from steerlab.figures import style
+from steerlab.figures import selection, style
+from steerlab.metrics.bootstrap import CONFIDENCE
 
+FIGURE = "toxicity"
 PANELS = {
     "average_max_toxicity": "Average max toxicity\n(score, 0 to 1)",
     "perplexity": "Perplexity\n(per token)",
+    "dist_2": "Dist-2\n(share)",
 }
-_FILLED = {"dev": False, "test": True}  # the split's marker
-_LINE = 0.2  # inches a line of the figure
-_BETWEEN_STRENGTHS, _BETWEEN_METHODS = 0.25, 0.9  # gaps, lines
+_BESIDE_BASE = ["base", "difference", "difference_low", "difference_high"]
+COLUMNS = list(dict.fromkeys([*selection.COLUMNS, *_BESIDE_BASE, "primary", "chosen"]))
+POWER = 0.8  # of the smallest detectable difference
+
+_TOXICITY = ("mean_toxicity", "average_max_toxicity", "toxicity_probability")
+_ROW = ["method", "steps", "strength"]
+_PITCH, _BETWEEN_METHODS = 0.36, 0.25  # inches a row; the gap, rows
+_WIDTHS = (1.55, 1.15, 0.75)
+_LABEL_LETTERS = 18  # in a line
+_HOLLOW = ("o", "s", "D", "^")  # markers of the other scorers
 _LOG_FROM = 10  # largest over smallest perplexity from which its axis is logarithmic
 
 
-def plot(metrics: pd.DataFrame) -> Figure:
-    """metrics: the columns of steerlab.metrics.toxicity.metrics, one toxicity scorer, splits dev and test.
+def table(
+    metrics: pd.DataFrame,
+    choices: Sequence[Mapping] = (),
+    *,
+    primary: str | None = None,
+    judge: str | None = None,
+) -> pd.DataFrame:
+    """The rows drawn, and beside them the other metrics of toxicity that the page prints.
 
-    Raises ValueError if there is nothing to draw or two scorers would be mixed on one axis.
+    metrics: the columns of steerlab.metrics.continuations.metrics; of these the test split over all prompts is shown.
+    choices: the dictionaries of steerlab.choices with model, method and task; the rows of their picks are `chosen`.
+    primary: the toxicity scorer whose marks are filled, judge: the scorer of the perplexity; each may be left out
+    where there is one. Returns COLUMNS, base first, then methods in the style's order, steps and strengths up.
+    Raises ValueError where a metric has no row over all seeds, or it is left open which scorer is meant.
     """
-    table = drawn(metrics)
-    lines = _lines(table)
+    of_toxicity = metrics[metrics.metric.isin(_TOXICITY) & (metrics.split == "test")]
+    scorers = sorted(of_toxicity.scorer.unique())
+    if primary is None and len(scorers) > 1:
+        raise ValueError(f"figure {FIGURE}: toxicity comes from {scorers}; name the first of them with `primary`")
+    if primary is not None and primary not in scorers:
+        raise ValueError(f"figure {FIGURE}: no toxicity by {primary}, only by {scorers}; score it or name another")
+    # One at a time, because a scorer's rows stand beside the share of texts that this scorer left out.
+    parts = [
+        selection.select(FIGURE, metrics[metrics.scorer == scorer], _TOXICITY, split="test") for scorer in scorers
+    ] or [selection.select(FIGURE, metrics, _TOXICITY, split="test")]
+    parts.append(
+        selection.select(FIGURE, metrics, ["perplexity", "dist_2"], split="test", scorers=[judge] if judge else ())
+    )
+    rows = pd.concat(parts, ignore_index=True)
+    rows = rows.assign(
+        primary=~rows.metric.isin(_TOXICITY) | (rows.scorer == (primary or scorers[0])),
+        chosen=_chosen(rows, choices),
+        place=rows.method.map(style.rank),
+        rank=rows.metric.map([*_TOXICITY, "perplexity", "dist_2"].index),
+        run=pd.to_numeric(rows["seed"], errors="coerce"),
+    )
+    order = ["place", *_ROW, "rank", "hollow", "scorer", "run"]
+    return rows.assign(hollow=~rows.primary).sort_values(order, ignore_index=True)[COLUMNS]
+
+
+def plot(table: pd.DataFrame) -> Figure:
+    """table: what `table` returns, also when read from its CSV."""
+    table = table.astype({"seed": str})
+    shown = table[table.metric.isin(list(PANELS))]
+    labels, places = _labels(shown), _places(shown)
+    others = list(dict.fromkeys(shown[~shown.primary].scorer))
     with style.context():
-        figure, axes = style.panels(len(PANELS), height=1.25 + _LINE * (max(lines.values()) + 1.5))
+        figure, axes = style.panels(len(PANELS), height=1.15 + 0.16 * len(others) + _PITCH * (max(places.values()) + 1))
+        axes[0].get_subplotspec().get_gridspec().set_width_ratios(_WIDTHS)  # pyright: ignore[reportOptionalMemberAccess]
         for panel, (metric, label) in zip(axes, PANELS.items(), strict=True):
-            shown = table[table.metric == metric]
-            for key, rows in shown.groupby(["method", "strength", "split"]):
-                _draw_line(panel, rows, lines[key])  # pyright: ignore[reportArgumentType]
-            _finish(panel, label, shown)
-        rows = list(dict.fromkeys(key[:2] for key in lines))
-        heights = [np.mean([y for key, y in lines.items() if key[:2] == row]) for row in rows]
-        axes[0].set_yticks(heights, [style.row_label(*row) for row in rows])
-        axes[0].set_ylim(max(lines.values()) + 0.75, -0.75)
-        _legend(figure, table)
+            rows = shown[shown.metric == metric]
+            _draw(panel, rows, places, others)
+            _finish(panel, label, rows)
+        axes[0].set_yticks(list(places.values()), [labels[row] for row in places])
+        axes[0].set_ylim(max(places.values()) + 0.6, -0.6)
+        _legend(figure, shown, others)
     return figure
 
 
-def drawn(metrics: pd.DataFrame) -> pd.DataFrame:
-    """The rows that the figure shows, in its order: base first, then methods in the style's order, strengths up."""
-    table = metrics[metrics.metric.isin(list(PANELS))].astype({"seed": str})
-    missing = set(PANELS) - set(table[table.seed == "all"].metric)
-    if missing:
-        raise ValueError(f"figure toxicity: no pooled rows of {sorted(missing)}; compute the metrics first")
-    for metric, scorers in table.groupby("metric")["scorer"].unique().items():
-        if len(scorers) > 1:
-            raise ValueError(
-                f"figure toxicity: {metric} comes from {sorted(scorers)}, which share no axis; pass one scorer's rows"
-            )
-    keys = table.assign(rank=table.method.map(style.rank), run=pd.to_numeric(table["seed"], errors="coerce"))
-    keys = keys.sort_values(["rank", "method", "strength", "split", "metric", "run"], ignore_index=True)
-    return keys[list(metrics.columns)]
+def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, str]:
+    """The shared phrases, and: others, chosen, detectable and base, each empty where there is nothing to say.
+
+    others: the scorers that are hollow; chosen: what the chosen rows do to the mean toxicity; detectable: the smallest
+    difference from the unsteered model that is found with POWER; base: "unsteered" where its line is drawn.
+    """
+    table = table.astype({"seed": str})
+    pooled = table[table.seed == "all"]
+    drawn = table[table.metric.isin(list(PANELS))]
+    return selection.phrases(drawn, confidence=confidence) | {
+        "others": selection.listed(dict.fromkeys(table[~table.primary].scorer)),
+        "chosen": "; ".join(_changes(pooled[pooled.chosen & (pooled.metric == "mean_toxicity")])),
+        "detectable": _detectable(pooled, confidence),
+        "base": style.label("base") if (table.method == "base").any() else "",
+    }
 
 
-def _lines(table: pd.DataFrame) -> dict[tuple[str, float, str], float]:
-    """Each (method, strength, split)'s place from the top, in lines: close within a method, apart between methods."""
-    places, last, y = {}, None, 0.0
-    for method, strength, split in table[["method", "strength", "split"]].drop_duplicates().itertuples(index=False):
-        if last is not None:
-            y += 1.0
-            y += _BETWEEN_METHODS if method != last[0] else _BETWEEN_STRENGTHS if strength != last[1] else 0.0
-        places[method, strength, split] = y
-        last = (method, strength)
+def _chosen(rows: pd.DataFrame, choices: Sequence[Mapping]) -> pd.Series:
+    chosen = pd.Series(False, index=rows.index)
+    for choice in choices:
+        of_cell = (rows.model == choice["model"]) & (rows.method == choice["method"]) & (rows.task == choice["task"])
+        if pick := choice["pick"]:
+            chosen |= of_cell & (rows.steps == pick["steps"]) & (rows.strength == pick["strength"])
+    return chosen
+
+
+# Rows ---------------------------------------------------------------------------------------------------------------
+
+
+def _rows(shown: pd.DataFrame) -> Iterable[tuple[str, int, float]]:
+    return shown[_ROW].drop_duplicates().itertuples(index=False, name=None)  # pyright: ignore[reportReturnType]
+
+
+def _labels(shown: pd.DataFrame) -> dict[tuple, str]:
+    """The method's name with its strength; with its steps, where these tell two rows apart."""
+    chosen = set(_rows(shown[shown.chosen]))
+    several = shown.groupby("method")["steps"].nunique() > 1
+    labels = {}
+    for row in _rows(shown):
+        method, steps, strength = row
+        name = style.row_label(method, strength)
+        name += f", {steps:g} steps" if several[method] else ""
+        name += " (chosen)" if row in chosen else ""
+        labels[row] = textwrap.fill(name, _LABEL_LETTERS)
+    return labels
+
+
+def _places(shown: pd.DataFrame) -> dict[tuple, float]:
+    """Each row's place from the top, in rows, with a gap between methods."""
+    places, last, y = {}, None, -1.0
+    for row in _rows(shown):
+        y += 1.0 if last in (None, row[0]) else 1.0 + _BETWEEN_METHODS
+        places[row], last = y, row[0]
     return places
 
 
-def _draw_line(panel: Axes, rows: pd.DataFrame, y: float) -> None:
-    method, split = rows.iloc[0][["method", "split"]]
-    colour = style.colour(method)
+def _draw(panel: Axes, rows: pd.DataFrame, places: Mapping[tuple, float], others: Sequence[str]) -> None:
+    base = rows[(rows.method == "base") & (rows.seed == "all") & rows.primary]
+    for value in base.value:
+        panel.axvline(value, color="black", linewidth=0.8, linestyle=":", zorder=0)
+    several = not rows.primary.all()
+    for row, of_row in rows.groupby(_ROW):
+        filled = of_row[of_row.primary]
+        _points(panel, filled, places[row] - (0.24 if several else 0.1))  # pyright: ignore[reportArgumentType]
+        for place, scorer in enumerate(others):
+            y = places[row] + 0.24 + 0.2 * place  # pyright: ignore[reportArgumentType]
+            hollow = of_row[~of_row.primary & (of_row.scorer == scorer) & (of_row.seed == "all")]
+            _points(panel, hollow, y, marker=_HOLLOW[place % len(_HOLLOW)], markerfacecolor="white")
+
+
+def _points(panel: Axes, rows: pd.DataFrame, y: float, *, marker: str = "o", **look: object) -> None:
+    if rows.empty:
+        return
+    colour = style.colour(rows.iloc[0].method)
     pooled, seeds = rows[rows.seed == "all"], rows[rows.seed != "all"]
     panel.hlines([y] * len(pooled), pooled.low, pooled.high, color=colour, linewidth=1.4, zorder=2)
     panel.plot(
-        pooled.value, [y] * len(pooled), "o", zorder=3, color=colour, markersize=style.POOLED_SIZE,
-        markerfacecolor=colour if _FILLED[split] else "white", markeredgewidth=1.2,
+        pooled.value, [y] * len(pooled), marker, zorder=3, color=colour, linestyle="none",
+        markersize=style.POOLED_SIZE, markeredgewidth=1.2, **look,  # pyright: ignore[reportArgumentType]
     )  # fmt: skip
     # Below the line, not on it: the interval is of the pooled value, not of the seeds.
     panel.plot(
-        seeds.value, [y + 0.42] * len(seeds), "o", zorder=1, color=colour, alpha=0.6,
+        seeds.value, [y + 0.24] * len(seeds), "o", zorder=1, color=colour, alpha=0.6,
         markersize=style.SEED_SIZE, markeredgewidth=0,
     )  # fmt: skip
 
 
-def _finish(panel: Axes, label: str, shown: pd.DataFrame) -> None:
+def _finish(panel: Axes, label: str, rows: pd.DataFrame) -> None:
     panel.set_xlabel(label)
     panel.grid(axis="x")
     panel.tick_params(axis="y", length=0)
     panel.spines["left"].set_visible(False)
-    largest, smallest = shown[["value", "high"]].max().max(), shown[["value", "low"]].min().min()
-    if label.startswith("Perplexity") and largest > _LOG_FROM * smallest:
+    largest, smallest = rows[["value", "high"]].max().max(), rows[["value", "low"]].min().min()
+    if label.startswith("Perplexity") and largest > _LOG_FROM * smallest > 0:
         panel.set_xscale("log")
-        panel.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+        panel.xaxis.set_major_locator(LogLocator(10, subs=(1, 3), numticks=6))
         panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         panel.xaxis.set_minor_locator(NullLocator())
-        panel.set_xlim(smallest / 1.1, largest * 1.1)
+        panel.set_xlim(smallest / 1.2, largest * 1.2)
+    elif label.startswith("Dist"):
+        panel.set_xlim(-0.03, 1.08)
+        panel.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+        panel.axvline(0, color="#888888", linewidth=0.8, zorder=0)
     elif largest > 0:
         # From 0, so that lengths compare; a little below, so that a point at 0 is whole.
         panel.set_xlim(-0.03 * largest, 1.06 * largest)
@@ -108,16 +206,44 @@ def _finish(panel: Axes, label: str, shown: pd.DataFrame) -> None:
         panel.axvline(0, color="#888888", linewidth=0.8, zorder=0)
 
 
-def _legend(figure: Figure, table: pd.DataFrame) -> None:
-    def marker(**look: object) -> Line2D:
-        return Line2D([], [], **({"marker": "o", "color": "#444444", "linestyle": "none"} | look))  # pyright: ignore
+def _legend(figure: Figure, shown: pd.DataFrame, others: Sequence[str]) -> None:
+    def marker(label: str, **look: object) -> Line2D:
+        look = {"marker": "o", "color": "#444444", "linestyle": "none", "label": label} | look
+        return Line2D([], [], **look)  # pyright: ignore[reportArgumentType]
 
-    handles = [
-        marker(
-            linestyle="-", markersize=style.POOLED_SIZE, markeredgewidth=1.2,
-            markerfacecolor="#444444" if _FILLED[split] else "white", label=f"{split} prompts, all seeds",
-        )
-        for split in ("dev", "test") if split in set(table.split)
-    ]  # fmt: skip
-    handles.append(marker(markersize=style.SEED_SIZE, alpha=0.55, markeredgewidth=0, label="one seed"))
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), handlelength=1.6, columnspacing=1.5)
+    large = {"linestyle": "-", "markersize": style.POOLED_SIZE, "markeredgewidth": 1.2}
+    toxicity = shown[shown.metric == "average_max_toxicity"]
+    (primary,) = toxicity[toxicity.primary].scorer.unique()
+    handles = [marker(f"{_short(primary)}, all seeds" if others else "all seeds", **large)]
+    handles += [
+        marker(f"{_short(scorer)}, all seeds", marker=_HOLLOW[place % len(_HOLLOW)], markerfacecolor="white", **large)
+        for place, scorer in enumerate(others)
+    ]
+    handles.append(marker("one seed", markersize=style.SEED_SIZE, alpha=0.6, markeredgewidth=0))
+    figure.legend(handles=handles, loc="outside upper center", ncols=2, handlelength=1.8, columnspacing=1.5)
+
+
+def _short(scorer: str) -> str:
+    return scorer.partition("==")[0]
+
+
+# Words --------------------------------------------------------------------------------------------------------------
+
+
+def _changes(rows: pd.DataFrame) -> Iterable[str]:
+    """One phrase a chosen row and scorer. rows: pooled, of the mean toxicity."""
+    for row in rows[rows.difference.notna()].to_dict("records"):
+        name = style.row_label(row["method"], row["strength"])
+        change, low, high = (f"{row[end]:+.3f}".replace("-", "−") for end in _BESIDE_BASE[1:])
+        yield f"{change} [{low}, {high}] for {name}, by {row['scorer']}"
+
+
+def _detectable(pooled: pd.DataFrame, confidence: float) -> str:
+    """Smallest difference from the base that is found with POWER, from the widest interval of the figure."""
+    rows = pooled[(pooled.metric == "average_max_toxicity") & pooled.primary]
+    width = (rows.difference_high - rows.difference_low).max()
+    if not width > 0:
+        return ""
+    normal = NormalDist()
+    at_edge = normal.inv_cdf(0.5 + confidence / 2)
+    return f"{(at_edge + normal.inv_cdf(POWER)) * width / 2 / at_edge:.2g}"

@@ -10,25 +10,54 @@ import pandas as pd
 import pytest
 
 from steerlab.figures import captions, style, toxicity
-from steerlab.metrics.toxicity import COLUMNS
+from steerlab.metrics.continuations import COLUMNS, NO_SCORER
 
-SCORERS = {"average_max_toxicity": "lexicon==1", "toxicity_refused": "lexicon==1", "perplexity": "tiny, unsteered"}
+LEXICON, NETWORK, JUDGE = "lexicon==1", "network==2", "tiny, unsteered"
+VALUES = {  # of the unsteered model
+    "mean_toxicity": 0.2,
+    "average_max_toxicity": 0.4,
+    "toxicity_probability": 0.3,
+    "toxicity_refused": 0.0,
+    "perplexity": 14.0,
+    "dist_2": 0.9,
+}
 TEMPLATE = Path(__file__).parents[2] / "captions" / "toxicity.rst"
+PICK = {"steps": 300, "strength": 1.5}
 
 
-def metrics(*, methods=(("base", (0.0,)),), splits=("dev", "test"), seeds=3, data="real", n=60, refused=0.0):
+def metrics(
+    *, methods=(("base", (0.0,)),), splits=("dev", "test"), seeds=3, data="real", n=60, refused=0.0, scorers=(LEXICON,)
+):
+    """Metrics of methods at strengths, trained for 300 steps where there is a strength; 10 % lower a strength."""
     rows = []
     for method, strengths in methods:
         for split in splits:
             for strength in strengths:
                 for seed in [*map(str, range(seeds)), "all"]:
-                    for rank, (metric, scorer) in enumerate(SCORERS.items()):
-                        value = refused if metric == "toxicity_refused" else 0.3 + strength / 10 + 14 * (rank == 2)
-                        rows.append(
-                            ("tiny", method, "toxicity", split, strength, seed, metric)
-                            + (value, value * 0.9, value * 1.1, n, 4, scorer, data)
-                        )
+                    for metric, base in VALUES.items():
+                        of_toxicity = "toxicity" in metric
+                        named = scorers if of_toxicity else [NO_SCORER if metric == "dist_2" else JUDGE]
+                        for place, scorer in enumerate(named):
+                            start = refused if metric == "toxicity_refused" else base * (1 - 0.3 * place)
+                            value = start * (1 - 0.1 * strength)
+                            rows.append(
+                                ("tiny", method, "toxicity", split, "all", 300 if strength else 0, strength, seed)
+                                + (metric, value, value * 0.9, value * 1.1)
+                                + ((np.nan,) * 4 if method == "base" else (start, value - start, -0.03, 0.01))
+                                + (n, 4, scorer, data)
+                            )
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def choice(method="lm_steer", pick=PICK):
+    return {"model": "tiny", "method": method, "task": "toxicity", "pick": pick}
+
+
+STEERED = (("base", (0.0,)), ("lm_steer", (1.0, 1.5)), ("random_lm_steer", (1.5,)))
+
+
+def drawn(*args, **how):
+    return toxicity.plot(toxicity.table(metrics(**how), *args))
 
 
 def svg(table, path):
@@ -36,51 +65,105 @@ def svg(table, path):
     return path.read_bytes()
 
 
-def test_the_same_table_gives_the_same_bytes(tmp_path):
-    table = metrics(methods=[("base", (0.0,)), ("lm_steer", (0.5, 1.0))])
-    assert svg(table, tmp_path / "a.svg") == svg(table.sample(frac=1, random_state=0), tmp_path / "b.svg")
+def test_the_table_holds_the_test_prompts_in_the_order_of_the_figure():
+    table = toxicity.table(metrics(methods=STEERED), [choice()])
+    assert list(table.columns) == toxicity.COLUMNS
+    assert set(table.split) == {"test"}
+    rows = table[["method", "strength"]].drop_duplicates().values.tolist()
+    assert rows == [["base", 0.0], ["lm_steer", 1.0], ["lm_steer", 1.5], ["random_lm_steer", 1.5]]
+    assert table[table.chosen][["method", "strength"]].drop_duplicates().values.tolist() == [["lm_steer", 1.5]]
+
+
+def test_classes_of_prompts_are_not_drawn():
+    table = metrics()
+    both = pd.concat([table, table.assign(prompts="positive", value=0.99)])
+    pd.testing.assert_frame_equal(toxicity.table(both), toxicity.table(table))
+
+
+def test_the_same_metrics_in_any_order_give_the_same_bytes(tmp_path):
+    table = metrics(methods=STEERED, scorers=(LEXICON, NETWORK))
+    first, second = (toxicity.table(rows, primary=LEXICON) for rows in (table, table.sample(frac=1, random_state=0)))
+    assert svg(first, tmp_path / "a.svg") == svg(second, tmp_path / "b.svg")
+
+
+def test_the_table_read_from_its_csv_gives_the_same_bytes(tmp_path):
+    table = toxicity.table(metrics(methods=STEERED), [choice()])
+    table.to_csv(tmp_path / "table.csv", index=False)
+    assert svg(pd.read_csv(tmp_path / "table.csv"), tmp_path / "a.svg") == svg(table, tmp_path / "b.svg")
 
 
 def test_another_value_gives_other_bytes(tmp_path):
-    table = metrics()
+    table = toxicity.table(metrics())
     assert svg(table, tmp_path / "a.svg") != svg(table.assign(value=table.value * 1.01), tmp_path / "b.svg")
 
 
 def test_the_readers_own_matplotlib_settings_change_nothing_and_are_left_as_they_were(tmp_path):
-    plain = svg(metrics(), tmp_path / "a.svg")
+    table = toxicity.table(metrics())
+    plain = svg(table, tmp_path / "a.svg")
     with mpl.rc_context({"font.size": 30, "lines.linewidth": 9, "svg.hashsalt": "other"}):
         before = dict(mpl.rcParams)
-        assert svg(metrics(), tmp_path / "b.svg") == plain
+        assert svg(table, tmp_path / "b.svg") == plain
         assert dict(mpl.rcParams) == before
 
 
 def test_no_date_and_no_version_stand_in_the_file(tmp_path):
-    text = svg(metrics(), tmp_path / "a.svg").decode()
+    text = svg(toxicity.table(metrics()), tmp_path / "a.svg").decode()
     assert not re.search(r"\d{4}-\d{2}-\d{2}|Matplotlib v", text)
 
 
+def row_labels(figure):
+    return [tick.get_text().replace("\n", " ") for tick in figure.axes[0].get_yticklabels()]
+
+
 def test_every_method_and_strength_has_a_labelled_row():
-    figure = toxicity.plot(metrics(methods=[("lm_steer", (0.5, 1.0)), ("base", (0.0,)), ("new_method", (1.0,))]))
-    labels = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
-    assert labels == ["unsteered", "LM-Steer, 0.5", "LM-Steer, 1", "new method, 1"]
+    figure = drawn(methods=[("lm_steer", (0.5, 1.0)), ("base", (0.0,)), ("new_method", (1.0,))])
+    assert row_labels(figure) == ["unsteered", "LM-Steer, 0.5", "LM-Steer, 1", "new method, 1"]
+
+
+def test_the_chosen_row_is_named_and_steps_where_they_tell_rows_apart():
+    table = metrics(methods=[("base", (0.0,)), ("lm_steer", (1.0, 1.5))])
+    other = table[table.method == "lm_steer"].assign(steps=100)
+    figure = toxicity.plot(toxicity.table(pd.concat([table, other]), [choice()]))
+    assert row_labels(figure)[1:] == [
+        "LM-Steer, 1, 100 steps",
+        "LM-Steer, 1.5, 100 steps",
+        "LM-Steer, 1, 300 steps",
+        "LM-Steer, 1.5, 300 steps (chosen)",
+    ]
+
+
+def test_a_choice_without_a_pick_names_no_row():
+    table = toxicity.table(metrics(methods=STEERED), [choice(pick=None), choice("caa")])
+    assert not table.chosen.any()
 
 
 def test_points_and_intervals_stand_at_the_values_of_the_table():
-    table = metrics()
+    table = toxicity.table(metrics(scorers=(LEXICON, NETWORK)), primary=LEXICON)
     panel = toxicity.plot(table).axes[0]
-    points = sorted(float(x) for line in panel.lines for x in line.get_xdata() if line.get_marker() == "o")
+    marks = [line for line in panel.lines if line.get_marker() == "o"]
+    filled, hollow = (
+        sorted(float(x) for mark in marks for x in mark.get_xdata() if (mark.get_markerfacecolor() == "white") == white)
+        for white in (False, True)
+    )
     shown = table[table.metric == "average_max_toxicity"]
-    assert points == sorted(shown.value)
+    assert filled == sorted(shown[shown.scorer == LEXICON].value)
+    assert hollow == list(shown[(shown.scorer == NETWORK) & (shown.seed == "all")].value)
     ends = sorted(float(x) for lines in panel.collections for path in lines.get_paths() for x in path.vertices[:, 0])
     assert ends == sorted([*shown[shown.seed == "all"].low, *shown[shown.seed == "all"].high])
 
 
 def test_axes_are_labelled_with_units_in_readable_type():
-    figure = toxicity.plot(metrics())
+    figure = drawn(methods=STEERED)
     assert [panel.get_xlabel() for panel in figure.axes] == list(toxicity.PANELS.values())
     assert all("(" in label for label in toxicity.PANELS.values())
     sizes = [tick.get_fontsize() for panel in figure.axes for tick in panel.get_xticklabels()]
     assert min(sizes) >= 8
+
+
+def test_the_legend_names_both_scorers():
+    table = toxicity.table(metrics(scorers=(LEXICON, NETWORK)), primary=NETWORK)
+    (legend,) = toxicity.plot(table).legends
+    assert [text.get_text() for text in legend.get_texts()] == ["network, all seeds", "lexicon, all seeds", "one seed"]
 
 
 def test_colours_differ_also_for_readers_who_see_no_red_or_no_green():
@@ -103,46 +186,79 @@ def test_a_method_that_the_style_does_not_know_keeps_one_colour():
     assert style.colour("a_new_method") == style.colour("a_new_method") not in style.COLOURS.values()
 
 
-def test_two_scorers_are_not_mixed_on_one_axis():
+@pytest.mark.parametrize("method", ["random_lm_steer", "composed_lm_steer", "transferred_lm_steer"])
+def test_the_relatives_of_a_method_have_names_and_colours_of_their_own(method):
+    assert style.label(method) != method.replace("_", " ") and method in style.COLOURS
+    assert style.rank("lm_steer") < style.rank(method) < style.rank("hpr")
+
+
+def test_of_two_scorers_one_must_be_named_the_primary():
+    table = metrics(scorers=(LEXICON, NETWORK))
+    with pytest.raises(ValueError, match="toxicity comes from .*lexicon==1.*network==2.*name the first"):
+        toxicity.table(table)
+    with pytest.raises(ValueError, match="no toxicity by other==3, only by"):
+        toxicity.table(table, primary="other==3")
+
+
+def test_of_two_judges_of_perplexity_one_must_be_named():
     table = metrics()
-    mixed = pd.concat([table, table.assign(scorer="other==2")])
-    with pytest.raises(ValueError, match="average_max_toxicity comes from .*lexicon==1.*other==2"):
-        toxicity.plot(mixed)
+    both = pd.concat([table, table[table.metric == "perplexity"].assign(scorer="large")])
+    with pytest.raises(ValueError, match="perplexity comes from .*large.*, which share no axis"):
+        toxicity.table(both)
+    assert set(toxicity.table(both, judge="large").scorer) == {LEXICON, "large", NO_SCORER}
 
 
 def test_a_table_without_pooled_rows_is_refused():
     table = metrics()
     with pytest.raises(ValueError, match="no pooled rows of"):
-        toxicity.plot(table[table.seed != "all"])
+        toxicity.table(table[table.seed != "all"])
+    with pytest.raises(ValueError, match="no pooled rows of"):
+        toxicity.table(table[table.split != "test"])
+
+
+def caption(*args, **how):
+    table = toxicity.table(metrics(**how), *args, primary=LEXICON)
+    return " ".join(captions.caption(TEMPLATE.read_text(), toxicity.facts(table)).split())
 
 
 def test_the_caption_says_n_seeds_samples_interval_and_scorers():
-    text = " ".join(captions.caption(TEMPLATE.read_text(), metrics()).split())
-    assert "n = 60 dev and 60 test prompts" in text
+    text = caption()
+    assert "n = 60 test prompts" in text
     assert "3 seeds of 4 samples a prompt" in text
     assert "95 % percentile bootstrap interval over prompts" in text
     assert "toxicity by lexicon==1; perplexity under tiny, unsteered" in text
-    assert "sample data" not in text and "Left out" not in text
+    assert not any(words in text for words in ("sample data", "Left out", "Hollow", "Chosen", "experiments"))
+
+
+def test_the_caption_names_the_scorer_of_the_hollow_points():
+    assert "Hollow points: toxicity by network==2." in caption(scorers=(LEXICON, NETWORK))
+
+
+def test_the_caption_says_what_the_chosen_row_does_by_each_scorer():
+    text = caption([choice()], methods=STEERED, scorers=(LEXICON, NETWORK))
+    assert "−0.030 [−0.030, +0.010] for LM-Steer, 1.5, by lexicon==1; −0.021 [" in text
 
 
 def test_the_caption_names_the_methods_that_rest_on_sample_data():
-    table = pd.concat([metrics(), metrics(methods=[("lm_steer", (1.0,))], data="sample")])
-    assert "sample data (LM-Steer)" in captions.caption(TEMPLATE.read_text(), table)
+    real = metrics(methods=[("base", (0.0,)), ("caa", (1.0,))])
+    table = pd.concat([real, metrics(methods=[("lm_steer", (1.0,))], data="sample")])
+    text = captions.caption(TEMPLATE.read_text(), toxicity.facts(toxicity.table(table)))
+    assert "sample data (LM-Steer)" in text
 
 
 def test_the_caption_says_what_was_left_out():
-    assert "2.5 % of a row's texts refused" in captions.caption(TEMPLATE.read_text(), metrics(refused=0.025))
+    assert "2.5 % of a point's texts in toxicity" in caption(refused=0.025)
 
 
-def test_the_smallest_detectable_difference_is_that_of_a_two_sided_test_with_power_80_percent():
-    # The interval is 0.27 to 0.33: standard error 0.03 / 1.960; (1.960 + 0.842) * sqrt(2) * 0.0153 = 0.0607.
-    assert captions.facts(metrics())["detectable"] == "0.061"
+def test_the_smallest_detectable_difference_is_that_of_a_two_sided_paired_test_with_power_80_percent():
+    # The interval is 0.04 wide: standard error 0.02 / 1.960; (1.960 + 0.842) * 0.0102 = 0.0286.
+    assert toxicity.facts(toxicity.table(metrics(methods=STEERED)))["detectable"] == "0.029"
 
 
 def test_an_unknown_word_in_a_template_is_an_error():
     with pytest.raises(jinja2.UndefinedError, match="promts"):
-        captions.caption("n = {{ promts }}", metrics())
+        captions.caption("n = {{ promts }}", {"prompts": "60"})
 
 
 def test_names_that_look_like_markup_are_escaped():
-    assert captions.caption("{{ model }}", metrics().assign(model="a_*b*")) == "a\\_\\*b\\*\n"
+    assert captions.caption("{{ model }}", {"model": "a_*b*"}) == "a\\_\\*b\\*\n"
