@@ -33,8 +33,8 @@ METRICS = {  # what is compared, in the order of the picture, with its heading
 }
 BOTH, NOT_RUN, NOT_FOUND, NOT_IN_PAPER = "both", "not run", "paper's not found", "not in the paper"
 _NUMBERS = [
-    "paper", "paper_spread", "paper_change", "ours", "ours_low", "ours_high",
-    "our_change", "our_change_low", "our_change_high", "difference",
+    "paper", "ours", "difference", "paper_change_percent", "our_change_percent",
+    "paper_spread", "ours_low", "ours_high", "our_change_percent_low", "our_change_percent_high",
 ]  # fmt: skip
 COLUMNS = [
     "row", "section", "metric", "prompts", "status", *_NUMBERS,
@@ -82,11 +82,12 @@ def table(
     steerlab.reference.read("lm_steer"); third parties' numbers are left out. choices: the choices' JSON objects with
     model, method and task, which name the pick. parameters: model, method, learnable, model_parameters, and
     decode_time_ratio where it was measured. model: ours to set beside the paper's GPT2-large; by default that one
-    itself if it was run, else the first with an LM-Steer in the metrics. scorers: which to use where several scored.
+    itself if it was run, else the first with an LM-Steer in the metrics. scorers: which to use where several scored, the
+    first of them goes before the choices' own.
 
     Returns COLUMNS: paper and ours in the metric's units (shares, not percent), NaN where there is none, see status
     (BOTH, NOT_RUN, NOT_FOUND or NOT_IN_PAPER); paper_spread, standard deviation over training seeds; ours_low to
-    ours_high, the bootstrap interval; *_change, percent of the unsteered model's value, NaN for that model itself and
+    ours_high, the bootstrap interval; *_change_percent, of the unsteered model's value, NaN for that model itself and
     where its value is 0; difference = ours - paper; data, "real" or "sample", of ours.
     Raises ValueError where a column is missing or several scorers leave open which one is meant.
     """
@@ -142,11 +143,11 @@ def plot(table: pd.DataFrame) -> Figure:
 def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, str]:
     """What the caption may say, each a phrase; models, scales and scorers are those of the rows drawn.
 
-    drawn, same_direction, both, not_run, not_found: counts; grades: with their meaning; our_*, paper_*; interval;
-    sample_data, empty where there is none. our_* are empty where nothing is drawn.
+    drawn, same_direction, both, not_run, not_found: counts; grades: with their meaning; our_ and paper_ model, scale
+    and scorer, empty where nothing is drawn; interval; sample_data, empty where there is none.
     """
     drawn = _drawn(table)
-    same = np.sign(drawn.paper_change) == np.sign(drawn.our_change)
+    same = np.sign(drawn.paper_change_percent) == np.sign(drawn.our_change_percent)
     counts = table.status.value_counts()
     return {
         "drawn": selection.counted([len(drawn)], "pair"),
@@ -186,7 +187,7 @@ def _pooled(metrics: pd.DataFrame, scorers: Sequence[str]) -> pd.DataFrame:
     for (model, metric), rows in pooled.groupby(["model", "metric"], sort=False):
         known = list(dict.fromkeys(rows.scorer))
         asked = [name for name in dict.fromkeys(scorers) if name in known]
-        if len(known) > 1 and len(asked) != 1:
+        if len(known) > 1 and not asked:
             raise ValueError(f"figure {FIGURE}: {metric} on {model} comes from {known}; name one with `scorers`")
         kept.append(rows[rows.scorer == (asked or known)[0]])
     return pd.concat(kept).sort_index().reset_index(drop=True)  # models as the metrics name them
@@ -359,7 +360,7 @@ def _of_paper(row: Mapping, base: float) -> dict[str, object]:
         "prompts": row["prompts"],
         "paper": row["value"] * unit,
         "paper_spread": row["spread"] * unit,
-        "paper_change": _percent(row["value"] - base, base),
+        "paper_change_percent": _percent(row["value"] - base, base),
         "paper_status": row["status"],
         "grade": row["grade"],
         "paper_model": row["model"],
@@ -383,7 +384,7 @@ def _of_ours(row: Mapping, model: str) -> dict[str, object]:
     seeds = "" if pd.isna(row["seeds"]) else f" x {selection.counted([row['seeds']], 'seed')}"
     if row["method"] != "base":
         changes = {"": row["value"] - row["base"], "_low": row["difference_low"], "_high": row["difference_high"]}
-        line |= {f"our_change{end}": _percent(change, row["base"]) for end, change in changes.items()}
+        line |= {f"our_change_percent{end}": _percent(change, row["base"]) for end, change in changes.items()}
     return line | {
         "ours_low": row["low"],
         "ours_high": row["high"],
@@ -402,7 +403,7 @@ def _percent(change: float, base: float) -> float:
 
 def _drawn(table: pd.DataFrame) -> pd.DataFrame:
     """The rows where both sides have a change, by metric and class of prompts, each group in the table's order."""
-    rows = table[(table.status == BOTH) & table.paper_change.notna() & table.our_change.notna()]
+    rows = table[(table.status == BOTH) & table.paper_change_percent.notna() & table.our_change_percent.notna()]
     several = rows.prompts != "all"
     heading = rows.metric.map(METRICS) + (", " + rows.prompts + " prompts").where(several, "")
     order = rows.metric.map(list(METRICS).index)
@@ -418,12 +419,20 @@ def _short(name: str) -> str:
 
 def _dumbbell(panel: Axes, row: pd.Series, y: float) -> None:
     colour = style.colour(METHOD)
-    panel.plot([row.paper_change, row.our_change], [y, y], "-", color=_JOIN, linewidth=2.6, zorder=1)
-    panel.plot([row.our_change_low, row.our_change_high], [y, y], "-", color=colour, linewidth=1.1, zorder=2)
+    panel.plot([row.paper_change_percent, row.our_change_percent], [y, y], "-", color=_JOIN, linewidth=2.6, zorder=1)
     panel.plot(
-        row.paper_change, y, "D", color=_PAPER, markerfacecolor="white", markersize=style.POOLED_SIZE - 0.5, zorder=3
+        [row.our_change_percent_low, row.our_change_percent_high], [y, y], "-", color=colour, linewidth=1.1, zorder=2
     )
-    panel.plot(row.our_change, y, "o", color=colour, markersize=style.POOLED_SIZE, zorder=4)
+    panel.plot(
+        row.paper_change_percent,
+        y,
+        "D",
+        color=_PAPER,
+        markerfacecolor="white",
+        markersize=style.POOLED_SIZE - 0.5,
+        zorder=3,
+    )
+    panel.plot(row.our_change_percent, y, "o", color=colour, markersize=style.POOLED_SIZE, zorder=4)
 
 
 def _finish(panel: Axes, drawn: pd.DataFrame) -> None:
@@ -437,8 +446,8 @@ def _finish(panel: Axes, drawn: pd.DataFrame) -> None:
         panel.set_xlim(-100, 100)
         panel.text(0, 0.5, "no number that both sides have", ha="center", fontsize=8, fontstyle="italic")
         return
-    panel.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-    if drawn[["paper_change", "our_change"]].abs().max().max() > _LOG_FROM:
+    panel.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    if drawn[["paper_change_percent", "our_change_percent"]].abs().max().max() > _LOG_FROM:
         panel.set_xscale("symlog", linthresh=100)
         panel.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=100))
     panel.margins(x=0.06)

@@ -15,13 +15,11 @@ def estimate(value: float, low: float, high: float) -> tuple[str, str]:
     return digits(value), f"[{digits(low)}, {digits(high)}]"
 
 
-def change(value: float, low: float, high: float) -> str:
-    """A difference with its sign and interval: "+0.120 [−0.0300, +0.270]"; "" where there is none."""
-    if math.isnan(value):
-        return ""
-    if math.isnan(low) or math.isnan(high):
-        return f"{_signed(value)} [no interval]"
-    return f"{_signed(value)} [{_signed(low)}, {_signed(high)}]"
+def change(value: float, low: float, high: float) -> tuple[str, str]:
+    """A difference and its interval, with their signs: "+0.120" and "[−0.0300, +0.270]"; missing ones as above."""
+    if math.isnan(value) or math.isnan(low) or math.isnan(high):
+        return estimate(value, low, high)
+    return _signed(value), f"[{_signed(low)}, {_signed(high)}]"
 
 
 def digits(value: float) -> str:

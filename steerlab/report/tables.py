@@ -97,10 +97,11 @@ def _row(
     }
 
 
-def _cell(row: Mapping[Hashable, Any]) -> dict[str, str]:
+def _cell(row: Mapping[Hashable, Any]) -> dict[str, Any]:
     value, interval = numbers.estimate(row["value"], row["low"], row["high"])
     ends = [row.get(f"difference{end}", float("nan")) for end in ("", "_low", "_high")]
-    return {"value": value, "interval": interval, "n": f"{row['n']:,.0f}", "difference": numbers.change(*ends)}
+    difference = None if pd.isna(ends[0]) else dict(zip(("value", "interval"), numbers.change(*ends)))
+    return {"value": value, "interval": interval, "n": f"{row['n']:,.0f}", "difference": difference}
 
 
 def _names(table: pd.DataFrame) -> list[str]:

@@ -72,11 +72,11 @@ def test_models_scales_and_scorers_of_both_sides_stand_in_every_compared_row():
 
 def test_changes_are_percent_of_the_unsteered_value_of_the_same_side():
     found = line(table(), "LM-Steer, our pick (0.4)")
-    assert found["paper_change"] == pytest.approx(100 * (0.249 / 0.527 - 1))
-    changes = [found[name] for name in ("our_change", "our_change_low", "our_change_high")]
+    assert found["paper_change_percent"] == pytest.approx(100 * (0.249 / 0.527 - 1))
+    changes = [found[name] for name in ("our_change_percent", "our_change_percent_low", "our_change_percent_high")]
     assert changes == pytest.approx([-50, -75, -25])
     assert np.isnan(
-        [line(table(), "unsteered", section="detoxification")[f"{side}_change"] for side in ("paper", "our")]
+        [line(table(), "unsteered", section="detoxification")[f"{side}_change_percent"] for side in ("paper", "our")]
     ).all()
 
 
@@ -92,7 +92,7 @@ def test_what_was_not_run_has_the_papers_number_and_none_of_ours():
 def test_strengths_are_the_papers_steer_values_over_five():
     found = line(table(), "LM-Steer, 0.4", section="strength")
     assert (found["paper"], found["ours"]) == (0.293, 0.2)
-    assert found["paper_setting"].startswith("2 eps0") and found["paper_change"] == pytest.approx(
+    assert found["paper_setting"].startswith("2 eps0") and found["paper_change_percent"] == pytest.approx(
         100 * (0.293 / 0.527 - 1)
     )
 
@@ -115,7 +115,7 @@ def test_of_several_numbers_of_steps_the_picks_are_compared():
 def test_sentiment_is_compared_by_class_of_prompts_in_shares():
     found = line(table(sentiment()), "LM-Steer to positive, 1", "positive_share", prompts="neutral")
     assert found["paper"] == pytest.approx(0.907) and found["paper_spread"] == pytest.approx(0.0251)
-    assert (found["ours"], found["our_change"]) == (0.8, pytest.approx(60))
+    assert (found["ours"], found["our_change_percent"]) == (0.8, pytest.approx(60))
     assert (
         line(table(sentiment()), "LM-Steer to negative, 1", "positive_share", prompts="neutral")["status"] == "not run"
     )
@@ -124,7 +124,11 @@ def test_sentiment_is_compared_by_class_of_prompts_in_shares():
 def test_a_change_from_nothing_is_left_empty():
     # None of the paper's unsteered texts after negative prompts is positive.
     found = line(table(sentiment()), "LM-Steer to positive, 1", "positive_share", prompts="negative")
-    assert found["status"] == "both" and np.isnan(found["paper_change"]) and found["our_change"] == pytest.approx(60)
+    assert (
+        found["status"] == "both"
+        and np.isnan(found["paper_change_percent"])
+        and found["our_change_percent"] == pytest.approx(60)
+    )
 
 
 def test_our_other_targets_and_models_stand_as_not_in_the_paper():
@@ -138,7 +142,7 @@ def test_a_target_of_the_paper_is_compared_and_the_texts_number_goes_before_the_
     moved = rows("transferred_lm_steer", 0.1, {"average_max_toxicity": 0.3}, model="gpt2-medium")
     found = line(table(moved), "transferred to gpt2-medium")
     assert (found["paper"], found["grade"], found["ours"]) == (0.308, "A", 0.3)
-    assert found["paper_change"] == pytest.approx(100 * (0.308 / 0.373 - 1))
+    assert found["paper_change_percent"] == pytest.approx(100 * (0.308 / 0.373 - 1))
 
 
 def test_parameters_are_compared_in_numbers_and_shares():
@@ -200,8 +204,8 @@ def test_metrics_without_the_unsteered_value_are_refused():
 def test_the_picture_marks_both_sides_changes_in_percent():
     compared = table(sentiment())
     (panel,) = replication.plot(compared).axes
-    drawn = compared[compared.paper_change.notna() & compared.our_change.notna()]
-    for marker, column in (("D", "paper_change"), ("o", "our_change")):
+    drawn = compared[compared.paper_change_percent.notna() & compared.our_change_percent.notna()]
+    for marker, column in (("D", "paper_change_percent"), ("o", "our_change_percent")):
         points = sorted(float(mark.get_xdata()[0]) for mark in panel.lines if mark.get_marker() == marker)
         assert points == sorted(drawn[column])
     labels = [tick.get_text() for tick in panel.get_yticklabels()]
@@ -253,8 +257,8 @@ def test_the_caption_says_that_only_direction_and_relative_change_compare():
 def test_the_caption_counts_agreements_of_direction_and_what_was_not_run():
     compared = table()
     words = replication.facts(compared)
-    drawn = compared[compared.paper_change.notna() & compared.our_change.notna()]
-    agree = (np.sign(drawn.paper_change) == np.sign(drawn.our_change)).sum()
+    drawn = compared[compared.paper_change_percent.notna() & compared.our_change_percent.notna()]
+    agree = (np.sign(drawn.paper_change_percent) == np.sign(drawn.our_change_percent)).sum()
     assert words["drawn"] == f"{len(drawn)} pairs" and words["same_direction"] == str(agree)
     assert words["not_run"] == str((compared.status == "not run").sum())
 

@@ -210,7 +210,7 @@ def test_metrics_without_differences_have_no_word_of_them(tmp_path):
         columns=["base", "difference", "difference_low", "difference_high"]
     )
     text = built(shown(tmp_path, table))
-    assert "0.400" in text and "change " not in text and "Change:" not in text
+    assert "0.400" in text and 'class="change"' not in text and "Change:" not in text
 
 
 def test_rows_name_steps_models_and_classes_of_prompts_only_where_there_are_several(tmp_path):
@@ -366,6 +366,11 @@ def test_numbers_have_three_significant_digits(value, text):
 @given(st.floats(1e-6, 1e9) | st.floats(-1e9, -1e-6))
 def test_a_shown_number_is_within_half_a_unit_of_its_third_digit(value):
     assert float(numbers.digits(value).replace("−", "-")) == pytest.approx(value, rel=0.00501)
+
+
+def test_a_difference_bears_its_sign_and_says_so_where_it_has_no_interval():
+    assert numbers.change(0.12, -0.03, 0.27) == ("+0.120", "[−0.0300, +0.270]")
+    assert numbers.change(-2.0, np.nan, np.nan) == ("−2.00", "[no interval]")
 
 
 def test_a_number_without_an_interval_says_so():
