@@ -27,6 +27,7 @@ GRID_COLUMNS = ["detoxification", "sentiment", "metric", "value", "low", "high",
 
 _PLACE = ["detoxification", "sentiment"]
 _ROW = 0.27  # inches a row of cells
+_SMALL = 0.1  # a map whose values are all smaller has a third decimal
 _SMALLEST_REACH = 0.2  # of a diverging scale to either side
 _PALE = 0.75  # the share of a colour map that is used, so that values stay readable on it
 
@@ -198,13 +199,14 @@ def _heat_maps(table: pd.DataFrame, metrics: Collection[str], *, rows: str, colu
 def _heat_map(panel: Axes, values: pd.DataFrame, look: Map) -> None:
     numbers = values.to_numpy(dtype=float)
     colours, norm = _colours(numbers, look)
+    in_words = "{:.3f}".format if look.middle is None and np.nanmax(numbers, initial=0) < _SMALL else look.written
     panel.set_facecolor("white")
     panel.pcolormesh(np.ma.masked_invalid(numbers), cmap=colours, norm=norm, edgecolors="white", linewidth=1)
     for (row, column), value in np.ndenumerate(numbers):
         known = bool(np.isfinite(value))
         red, green, blue, _ = colours(norm(value)) if known else (1, 1, 1, 1)
         dark = 0.2126 * red + 0.7152 * green + 0.0722 * blue < 0.45
-        written = look.written(value).replace("-", "−") if known else "–"
+        written = in_words(value).replace("-", "−") if known else "–"
         panel.text(
             column + 0.5, row + 0.5, written, ha="center", va="center", fontsize=8, color="white" if dark else "black"
         )

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import jinja2
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -10,6 +9,7 @@ import pytest
 
 from steerlab.figures import (
     adaptors,
+    captions,
     composition,
     data_efficiency,
     marks,
@@ -66,9 +66,8 @@ def cell(table, **where):
 
 
 def caption(module, table, *, facts=None, template=None):
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     text = (CAPTIONS / f"{template or module.FIGURE}.rst").read_text()
-    return " ".join(environment.from_string(text).render((facts or module.facts)(table)).split())
+    return " ".join(captions.caption(text, (facts or module.facts)(table)).split())
 
 
 def heights(panel):
@@ -261,6 +260,12 @@ def test_the_maps_write_the_values_of_their_cells_and_a_dash_where_nothing_was_r
     assert written == ["–", "–", "0.40", "0.30", "–", "0.35", "–", "–", "0.30", "–", "–", "–"]
     assert [text.get_text() for text in figure.axes[-1].get_xticklabels()] == ["−2", "−1", "0", "1"]
     assert "+0.25" in [text.get_text() for text in figure.axes[1].texts]
+
+
+def test_a_map_of_small_values_writes_a_third_decimal():
+    scores = pd.concat([scored([0.001], place=(0, 0)), scored([0.004], place=(1, 0))])
+    figure = composition.official_grid(composition.official_grid_table(scores))
+    assert [text.get_text() for text in figure.axes[0].texts] == ["0.001", "0.004"]
 
 
 def test_two_points_at_one_place_are_refused():
