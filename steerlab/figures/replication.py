@@ -82,8 +82,8 @@ def table(
     steerlab.reference.read("lm_steer"); third parties' numbers are left out. choices: the choices' JSON objects with
     model, method and task, which name the pick. parameters: model, method, learnable, model_parameters, and
     decode_time_ratio where it was measured. model: ours to set beside the paper's GPT2-large; by default that one
-    itself if it was run, else the first with an LM-Steer in the metrics. scorers: which to use where several scored, the
-    first of them goes before the choices' own.
+    itself if it was run, else the first with an LM-Steer in the metrics. scorers: which to use where several scored;
+    they go before the choices' own.
 
     Returns COLUMNS: paper and ours in the metric's units (shares, not percent), NaN where there is none, see status
     (BOTH, NOT_RUN, NOT_FOUND or NOT_IN_PAPER); paper_spread, standard deviation over training seeds; ours_low to
