@@ -214,7 +214,9 @@ def _heat_map(panel: Axes, values: pd.DataFrame, look: Map) -> None:
         axis.set_ticks(np.arange(len(names)) + 0.5, [f"{name:g}".replace("-", "−") for name in names], fontsize=8)
         axis.set_tick_params(length=0)
     for row, column in np.argwhere(np.logical_and.outer(values.index == 0, values.columns == 0)):
-        panel.add_patch(Rectangle((column, row), 1, 1, fill=False, edgecolor="black", linewidth=1.4, zorder=3))
+        panel.add_patch(
+            Rectangle((column, row), 1, 1, fill=False, clip_on=False, edgecolor="black", linewidth=1.4, zorder=3)
+        )
     panel.set_title(look.title, loc="left", pad=4)
     for spine in panel.spines.values():
         spine.set_visible(False)
