@@ -1,5 +1,7 @@
-# A table of contents: data -> models -> activations -> steers -> generations -> scores -> metrics -> figures -> report.
-# `snakemake` makes everything that config.yaml asks for; `snakemake figures` stops at the figures.
+# A table of contents: data -> models -> activations -> steers -> choices -> generations -> scores -> metrics ->
+# analyses -> figures -> report.
+# `snakemake` makes everything that config.yaml asks for; `snakemake lm_steer` the figures of one paper, `snakemake figures`
+# all of them.
 from snakemake.utils import min_version
 
 min_version("9.27")
@@ -13,9 +15,11 @@ include: "rules/data.smk"
 include: "rules/models.smk"
 include: "rules/activations.smk"
 include: "rules/steers.smk"
+include: "rules/choices.smk"
 include: "rules/generations.smk"
 include: "rules/scores.smk"
 include: "rules/metrics.smk"
+include: "rules/analyses.smk"
 include: "rules/figures.smk"
 include: "rules/report.smk"
 
@@ -28,17 +32,17 @@ rule all:
 
 rule data:
     input:
-        x.every(names.TABLE),
+        expand(names.TABLE, task=x.tasks),
 
 
 rule models:
     input:
-        x.every(names.MODEL),
+        expand(names.MODEL, model=x.models),
 
 
 rule steers:
     input:
-        x.every(names.STEER, method=x.steered),
+        x.every(names.STEER),
 
 
 rule metrics:
@@ -46,6 +50,11 @@ rule metrics:
         x.every(names.METRICS),
 
 
+rule lm_steer:
+    input:
+        x.figures("lm_steer"),
+
+
 rule figures:
     input:
-        x.every(names.FIGURE),
+        x.figures(),

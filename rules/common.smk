@@ -21,3 +21,6 @@ wildcard_constraints:
     door=r"[^/]+",
     site=r"\w+",
     positions="last|all",
+    scorer=r"\w+",
+    judge=r"[^/]+",
+    figure=r"\w+",

@@ -1,14 +1,14 @@
-# In: metrics of all methods. Out: a figure, its caption and the CSV behind it. Nothing here needs a model.
+# In: metrics, choices and analyses. Out: a figure, its caption and the CSV behind it. Nothing here needs a model.
 
 
-rule plot_task:
+rule plot_figure:
     input:
-        metrics=lambda w: x.every(names.METRICS, **dict(w.items())),
+        unpack(x.figure_input),
     output:
         figure=report(
             names.FIGURE,
             caption="../captions/filled.rst",
-            category="{task}",
+            category="{figure}",
             labels={"model": "{model}"},
         ),
         data=names.FIGURE_DATA,
@@ -20,7 +20,7 @@ rule plot_task:
     conda:
         "../envs/figures.yaml"
     params:
-        spec=lambda w: x.spec("plot_task", w.items()),
-        code=x.code("plot_task"),
+        spec=lambda w: x.spec("plot_figure", w.items()),
+        code=lambda w: x.code("plot_figure", figure=w.figure),
     script:
-        "../scripts/plot_task.py"
+        "../scripts/plot_figure.py"

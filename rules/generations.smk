@@ -1,9 +1,11 @@
-# In: a model, a steer where the method has one, and a task's prompts. Out: continuations, one row each, one file a seed.
+# In: a model, a steer where the method has one, a choice where the settings come from one, and a task's prompts. Out:
+# continuations, one row each, one file a seed.
 
 
 rule generate_continuations:
     input:
         steer=x.steer_input,
+        choice=x.choice_input,
         model=names.MODEL,
         table=names.TABLE,
     output:

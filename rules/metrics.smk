@@ -1,11 +1,14 @@
-# In: the continuations and scores of a cell. Out: aggregates with intervals, one row a metric, strength and seed.
+# In: the continuations and scores of a cell, and the unsteered model's. Out: aggregates with intervals and paired
+# differences, one row a metric, setting and seed.
 
 
 rule compute_metrics:
     input:
-        continuations=expand(names.GENERATIONS, seed=x.seeds, allow_missing=True),
-        toxicity=names.TOXICITY_SCORES,
-        perplexity=names.PERPLEXITY_SCORES,
+        unpack(x.of_base),
+        continuations=x.generations,
+        scores=names.TEXT_SCORES,
+        perplexity=x.judged,
+        table=names.TABLE,
     output:
         metrics=names.METRICS,
     log:

@@ -3,9 +3,9 @@
 
 rule build_report:
     input:
-        figures=x.every(names.FIGURE),
-        data=x.every(names.FIGURE_DATA),
-        captions=x.every(names.CAPTION),
+        figures=x.figures(),
+        data=x.figures(pattern=names.FIGURE_DATA),
+        captions=x.figures(pattern=names.CAPTION),
     output:
         page=names.REPORT,
     log:

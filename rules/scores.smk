@@ -1,28 +1,48 @@
 # In: the continuations of a cell, all seeds. Out: one row a text and scorer.
 
 
-rule score_toxicity:
+rule prepare_scorer:
     input:
-        continuations=expand(names.GENERATIONS, seed=x.seeds, allow_missing=True),
+        source=lambda w: x.scorer_source(w.scorer),
     output:
-        scores=names.TOXICITY_SCORES,
+        folder=directory(names.SCORER),
     log:
-        names.log(names.TOXICITY_SCORES),
+        names.log(names.SCORER),
     benchmark:
-        names.benchmark(names.TOXICITY_SCORES)
+        names.benchmark(names.SCORER)
     conda:
         "../envs/scores.yaml"
     params:
-        spec=lambda w: x.spec("score_toxicity", w.items()),
-        code=x.code("score_toxicity"),
+        spec=lambda w: x.spec("prepare_scorer", w.items()),
+        code=x.code("prepare_scorer"),
     script:
-        "../scripts/score_toxicity.py"
+        "../scripts/prepare_scorer.py"
+
+
+rule score_texts:
+    input:
+        continuations=x.generations,
+        table=names.TABLE,
+        scorers=x.prepared_scorers(),
+    output:
+        scores=names.TEXT_SCORES,
+    log:
+        names.log(names.TEXT_SCORES),
+    benchmark:
+        names.benchmark(names.TEXT_SCORES)
+    conda:
+        "../envs/scores.yaml"
+    params:
+        spec=lambda w: x.spec("score_texts", w.items()),
+        code=x.code("score_texts"),
+    script:
+        "../scripts/score_texts.py"
 
 
 rule score_perplexity:
     input:
-        continuations=expand(names.GENERATIONS, seed=x.seeds, allow_missing=True),
-        model=names.MODEL,
+        continuations=x.generations,
+        model=x.judge_model,
         table=names.TABLE,
     output:
         scores=names.PERPLEXITY_SCORES,

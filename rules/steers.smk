@@ -1,4 +1,5 @@
-# In: a model, a task's training texts and their activations. Out: what a method learnt, one folder a seed.
+# In: a model, a task's training texts and their activations; or steers that others are made from. Out: what a method
+# learnt, one folder a seed.
 
 
 rule train_steer:
@@ -8,6 +9,8 @@ rule train_steer:
         table=names.TABLE,
     output:
         steer=directory(names.STEER),
+    wildcard_constraints:
+        method=f"(?!({x.derived})/)[^/]+",
     log:
         names.log(names.STEER),
     benchmark:
@@ -24,3 +27,30 @@ rule train_steer:
         code=lambda w: x.code("train_steer", method=w.method),
     script:
         "../scripts/train_steer.py"
+
+
+rule derive_steer:
+    input:
+        unpack(x.subjects),
+        model=names.MODEL,
+        table=names.TABLE,
+    output:
+        steer=directory(names.STEER),
+    wildcard_constraints:
+        method=x.derived,
+    log:
+        names.log(names.STEER),
+    benchmark:
+        names.benchmark(names.STEER)
+    conda:
+        "../envs/torch.yaml"
+    threads: x.config["threads"]
+    resources:
+        gpu=x.gpu,
+        mem_mb=x.config["mem_mb"],
+        runtime=x.config["runtime"],
+    params:
+        spec=lambda w: x.spec("derive_steer", w.items()),
+        code=lambda w: x.code("derive_steer", method=w.method),
+    script:
+        "../scripts/derive_steer.py"

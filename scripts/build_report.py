@@ -12,13 +12,16 @@ def run(*, figures: list[Path], results: Path, page: Path, spec: dict) -> None:
     from steerlab.report import costs
     from steerlab.report import page as report
 
-    config = spec["config"]
+    config, groups = spec["config"], spec["groups"]
     provenance = {
         "Run": {key: config[key] for key in ("device", "dtype", "attention", "threads")},
         "Versions": costs.versions(results),
     }
     html = report.build(
-        [report.figure(path, title=f"{path.stem}, {path.parent.name}") for path in figures],
+        [
+            report.figure(path, title=f"{path.stem.replace('_', ' ')}, {path.parent.name}", group=groups[path.stem])
+            for path in figures
+        ],
         costs=costs.collect(results),
         provenance=provenance,
         config=yaml.safe_dump(config, sort_keys=False),

@@ -1,15 +1,28 @@
-"""Generate the continuations of one cell: every strength of a steer, or the model as it is, with one seed."""
+"""Generate the continuations of one cell: every setting of a steer, or the model as it is, with one seed."""
 
+import json
 from pathlib import Path
 
 from steerlab.job import job
 
 
-def run(*, model: Path, table: Path, steer: list[Path], continuations: Path, spec: dict, work: Path) -> None:
-    """Write one row a continuation; finished batches lie in `work`. steer: its folder, or nothing."""
-    from steerlab import generations
+def run(
+    *,
+    model: Path,
+    table: Path,
+    steer: list[Path],
+    choice: list[Path],
+    continuations: Path,
+    spec: dict,
+    work: Path,
+) -> None:
+    """Write one row a continuation; finished batches lie in `work`. steer, choice: one path, or nothing."""
+    from steerlab import choices, generations
 
-    generations.of_cell(model, table, steer[0] if steer else None, spec, work).to_parquet(continuations, index=False)
+    picked = json.loads(choice[0].read_text())["pick"] if choice else None
+    settings = choices.settings(spec["steps"], spec["strengths"], picked)
+    rows = generations.of_cell(model, table, steer[0] if steer else None, settings, spec, work)
+    rows.to_parquet(continuations, index=False)
 
 
 if "snakemake" in globals():

@@ -6,11 +6,11 @@ from steerlab.job import job
 
 
 def run(*, source: list[Path], folder: Path, spec: dict) -> None:
-    """Write the model folder. source: what it is made from, for a GGUF file its raw folder."""
+    """Write the model folder. source: what it is made from; a GGUF file's raw folder, or another model's folder."""
     from steerlab import models
 
-    file = next(source[0].glob("*.gguf")) if spec["definition"]["kind"] == "gguf" else None
-    models.prepare(spec["definition"], folder, name=spec["name"], source=file)
+    made_of = source[0] if spec["definition"]["kind"] in ("gguf", "rotated") else None
+    models.prepare(spec["definition"], folder, name=spec["name"], source=made_of)
 
 
 if "snakemake" in globals():

@@ -31,7 +31,7 @@ def _plan(chosen: argparse.Namespace) -> None:
             sys.exit(f"plan: there is no file {path}; call it in the project's folder")
         config = _merged(config, yaml.safe_load(path.read_text()) or {})
     x = experiment.load_or_exit(config)
-    sys.stdout.write(plan.table(plan.cells(x.config, x.methods)) + "\n")
+    sys.stdout.write(plan.table(plan.counted(x.config)) + "\n")
 
 
 def _merged(below: dict, above: dict) -> dict:

@@ -49,32 +49,43 @@ class Decoding:
                 )
 
 
-def of_cell(model: Path, table: Path, steer: Path | None, spec: Mapping[str, Any], work: Path) -> pd.DataFrame:
+def of_cell(
+    model: Path,
+    table: Path,
+    steer: Path | None,
+    settings: Sequence[tuple[int, float]],
+    spec: Mapping[str, Any],
+    work: Path,
+) -> pd.DataFrame:
     """All continuations of one cell, batch by batch; finished batches lie in `work` and are not drawn again.
 
-    model: model folder; table: the task's table; steer: a steer's folder, None for the model as it is.
-    spec: device, dtype, attention, split, rendering, seed, strengths and decoding, as the experiment gives them.
-    Returns a row a continuation: id, sample, strength, text, tokens; sorted by strength, id, sample.
+    model: model folder; table: the task's table; steer: a steer's folder, None for the model as it is; settings: its
+    training steps (0 where it has none) and strength, one after the other.
+    spec: device, dtype, attention, split, rendering, prompts (a class, None for all), seed and decoding, as the
+    experiment gives them.
+    Returns a row a continuation: id, sample, steps, strength, text, tokens; sorted by steps, strength, id, sample.
     """
     handle = ModelHandle(model, device=spec["device"], dtype=spec["dtype"], attention=spec["attention"])
     settings = dict(spec["decoding"])
     batch_rows, decoding = settings.pop("batch_rows"), Decoding(**settings)
-    prompts = tables.prompts(table, split=spec["split"], rendering=spec["rendering"])
-    tokenizer, fitted = handle.info.tokenizer, methods.load(steer, handle) if steer else None
+    prompts = tables.prompts(table, split=spec["split"], rendering=spec["rendering"], limit=spec["prompts"])
+    tokenizer = handle.info.tokenizer
+    fitted = {steps: methods.load(steer, handle, steps=steps or None) if steer else None for steps, _ in settings}
     lengths = [len(encode(tokenizer, text)) for _, text in prompts]
     cuts = batches(lengths, [name for name, _ in prompts], batch_rows, decoding.samples)
-    plan = [(strength, number, cut) for strength in spec["strengths"] for number, cut in enumerate(cuts)]
+    plan = [(setting, number, cut) for setting in settings for number, cut in enumerate(cuts)]
 
     def compute(index: int) -> pd.DataFrame:
-        strength, _, cut = plan[index]
-        with fitted.attached(handle.load(), strength) if fitted else nullcontext():
+        (steps, strength), _, cut = plan[index]
+        steer = fitted[steps]
+        with steer.attached(handle.load(), strength) if steer else nullcontext():
             rows = generate(handle.load(), tokenizer, [prompts[i] for i in cut], decoding, spec["seed"])
-        return rows.assign(strength=float(strength))
+        return rows.assign(steps=steps, strength=float(strength))
 
-    names = [f"{spec['strengths'].index(strength):03d}-{number:05d}" for strength, number, _ in plan]
+    names = [f"{settings.index(setting):03d}-{number:05d}" for setting, number, _ in plan]
     rows = store.resume(work, names, compute, desc=f"generations, seed {spec['seed']}", unit="batch")
-    return rows.sort_values(["strength", "id", "sample"], ignore_index=True).reindex(
-        columns=["id", "sample", "strength", "text", "tokens"]
+    return rows.sort_values(["steps", "strength", "id", "sample"], ignore_index=True).reindex(
+        columns=["id", "sample", "steps", "strength", "text", "tokens"]
     )
 
 

@@ -144,7 +144,8 @@ def prepare(definition: dict[str, Any], folder: Path, *, name: str, source: Path
     """Write the model folder: config.json, model.safetensors, tokenizer files, model.json {name, revision, source}.
 
     definition: {"kind": "gguf"} with source = the GGUF file or its folder; {"kind": "hub", "repo", "revision"};
-    {"kind": "folder", "path"}; {"kind": "random", "family", "seed", "layers"}. `expect` (any kind, optional) states
+    {"kind": "folder", "path"}; {"kind": "random", "family", "seed", "layers"}; {"kind": "rotated", "of", "seed"} with
+    source = the other model's folder. `expect` (any kind, optional) states
     tokenizer facts that must hold: {"bos": 1, "eos": 2, "pad": 2, "encode": {"Hello world": [19556, 905]}}.
     folder: absent or empty. A caller who must not be seen half-way writes to a temporary folder and renames it.
     Raises ModelError with the reason; gguf needs the packages gguf and accelerate.
@@ -210,6 +211,45 @@ def _from_folder(definition: dict[str, Any], folder: Path, name: str, source: Pa
     return path.name
 
 
+@torch.no_grad()
+def _rotated(definition: dict[str, Any], folder: Path, name: str, source: Path | None) -> str:
+    """The same function in other coordinates: the residual stream of a Llama model, rotated by a seeded rotation Q.
+
+    The norms' weights g are moved into what reads after them, as a norm without weights commutes with Q; then whatever
+    reads the stream gets W diag(g) Q, whatever writes it Q^T W, and the output embeddings E diag(g) Q, untied.
+    Source: the rotation that SliceGPT (section 3) and QuaRot use.
+    """
+    handle = ModelHandle(source or folder)
+    model: Any = handle.load()
+    if model.config.model_type != "llama":
+        raise ModelError(f"model {name!r}: only Llama models can be rotated, {source} is {model.config.model_type}")
+    config = type(model.config).from_dict(model.config.to_dict() | {"tie_word_embeddings": False})
+    fresh: Any = type(model)(config)
+    fresh.load_state_dict(model.state_dict(), strict=True)
+    hidden, generator = config.hidden_size, torch.Generator().manual_seed(definition["seed"])
+    rotation = torch.linalg.qr(torch.randn(hidden, hidden, generator=generator, dtype=torch.float64)).Q
+
+    def reads(linear: Any, norm: Any = None) -> None:
+        scale = norm.weight.double() if norm is not None else torch.ones(hidden, dtype=torch.float64)
+        linear.weight.copy_(linear.weight.double() * scale @ rotation)
+
+    for block in fresh.model.layers:
+        for projection in (block.self_attn.q_proj, block.self_attn.k_proj, block.self_attn.v_proj):
+            reads(projection, block.input_layernorm)
+        for projection in (block.mlp.gate_proj, block.mlp.up_proj):
+            reads(projection, block.post_attention_layernorm)
+        for projection in (block.self_attn.o_proj, block.mlp.down_proj):
+            projection.weight.copy_(rotation.T @ projection.weight.double())
+        block.input_layernorm.weight.fill_(1.0)
+        block.post_attention_layernorm.weight.fill_(1.0)
+    reads(fresh.lm_head, fresh.model.norm)
+    reads(fresh.model.embed_tokens)
+    fresh.model.norm.weight.fill_(1.0)
+    fresh.generation_config = model.generation_config
+    _save(fresh, handle.info.tokenizer, folder)
+    return f"{handle.info.name} at {handle.info.revision}, rotated by seed {definition['seed']}"
+
+
 def _random(definition: dict[str, Any], folder: Path, name: str, source: Path | None) -> str:
     from steerlab.tiny_models import byte_tokenizer, tiny_config
 
@@ -226,6 +266,7 @@ _KINDS: dict[str, Callable[[dict[str, Any], Path, str, Path | None], str]] = {
     "hub": _from_hub,
     "folder": _from_folder,
     "random": _random,
+    "rotated": _rotated,
 }
 
 _FILES = (

@@ -6,6 +6,7 @@ loaded.
 """
 
 import csv
+import gzip
 import html
 import json
 import logging
@@ -17,6 +18,7 @@ from typing import IO, TypeVar, cast
 
 import pandas as pd
 
+from steerlab.data.splits import row_id
 from steerlab.data.sources import Source, table
 
 log = logging.getLogger(__name__)
@@ -166,11 +168,37 @@ def sst5_jsonl(path: Path) -> pd.DataFrame:
     return _collect(path, _lines(path), row)
 
 
+def rated_jsonl(path: Path) -> pd.DataFrame:
+    """The sample texts and prompts of sentiment: {"text": str, "label": -1 to 1} a line."""
+
+    def row(line: str) -> Row:
+        rated = json.loads(line)
+        if not -1 <= rated["label"] <= 1:
+            raise ValueError(f"the label is {rated['label']!r}, not within -1 and 1")
+        return _text(rated["text"]), float(rated["label"])
+
+    return _collect(path, _lines(path), row)
+
+
+def official_generations(path: Path) -> pd.DataFrame:
+    """Continuations by LM-Steer's official code, two steers composed: {"detoxification", "sentiment", "prompt",
+    "generations": [text, ...]} a line, gzipped. A row a text: detoxification, sentiment, id, sample, prompt, text."""
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        lines = [json.loads(line) for line in file]
+    rows = [
+        (line["detoxification"], line["sentiment"], row_id(line["prompt"]), sample, line["prompt"], text)
+        for line in lines
+        for sample, text in enumerate(line["generations"])
+    ]
+    return pd.DataFrame(rows, columns=["detoxification", "sentiment", "id", "sample", "prompt", "text"])
+
+
 FORMATS: dict[str, Callable[[Path], pd.DataFrame]] = {
     loader.__name__: loader
     for loader in (
         prompt_lines, rtp_jsonl, positive_prompts_jsonl, neutral_prompts_jsonl, negative_prompts_jsonl, comment_pairs,
         jigsaw_csv, jigsaw_bias_csv, perspective_csv, hutto_movies, hutto_openings, sst2_tsv, sst5_jsonl,
+        rated_jsonl, official_generations,
     )
 }  # fmt: skip
 

@@ -7,26 +7,23 @@ import json
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import product
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 
 from steerlab.data import sources
-from steerlab.experiment import codes, names, plan, resources, specs
+from steerlab.experiment import codes, figures, names, plan, resources, specs
+from steerlab.experiment.cells import Cell, Instance, cells, instance
 from steerlab.experiment.config import ConfigError, check
-from steerlab.experiment.registry import METHODS, TASKS, TOXICITY_SCORERS, Method
+from steerlab.experiment.registry import FIGURES, METHODS, TASKS, TEXT_SCORERS, Method
 
 __all__ = ["METHODS", "TASKS", "ConfigError", "Experiment", "Method", "load", "load_or_exit", "names"]
-
-SPLITS = ("dev", "test")
 
 
 def load(raw: dict) -> "Experiment":
     """Check a configuration and resolve device, dtype and doors; raises ConfigError with one line an error."""
     config = resources.resolve(check(raw))
-    needed = {name for task in config["run"]["tasks"] for name in TASKS[task].sources}
-    needed |= {config["models"][model].get("source") for model in config["run"]["models"]} - {None}
-    doors, errors = sources.choose_doors(config["data"], sorted(needed))
+    doors, errors = sources.choose_doors(config["data"], sorted(_needed_sources(config)))
     if errors:
         raise ConfigError("\n".join(f"config: {error}" for error in errors))
     return Experiment(config, doors)
@@ -40,6 +37,21 @@ def load_or_exit(raw: dict) -> "Experiment":
         sys.exit(str(error))
 
 
+def _needed_sources(config: dict) -> set[str]:
+    needed = {name for cell in cells(config) for name in specs.task_sources(config, cell.task)}
+    needed |= {config["models"][model].get("source") for model in _all_models(config)}
+    needed |= {TEXT_SCORERS[scorer].source for scorer in specs.text_scorers(config)}
+    needed |= {"official_generations"} if specs.has_official_generations(config) else set()
+    return needed - {None}
+
+
+def _all_models(config: dict) -> list[str]:
+    """The models of all cells and judges, and those that they are made from."""
+    asked = [cell.model for cell in cells(config)] + [judge for judge in specs.judges(config) if judge != "base"]
+    made_from = [config["models"][model]["of"] for model in asked if config["models"][model]["kind"] == "rotated"]
+    return list(dict.fromkeys(asked + made_from))
+
+
 @dataclass(frozen=True)
 class Experiment:
     """A checked configuration with the questions that the rules ask of it.
@@ -50,94 +62,175 @@ class Experiment:
     config: dict
     doors: dict[str, str]
 
-    @property
-    def models(self) -> list[str]:
-        return self.config["run"]["models"]
+    @cached_property
+    def cells(self) -> dict[tuple[str, str, str, str], Cell]:
+        """Every cell by (model, method, task, split)."""
+        return {cell.key: cell for cell in cells(self.config)}
 
     @property
-    def methods(self) -> list[str]:
-        """The base model first, then the others in the order of the configuration."""
-        return ["base", *(method for method in self.config["run"]["methods"] if method != "base")]
+    def models(self) -> list[str]:
+        return _all_models(self.config)
 
     @property
     def tasks(self) -> list[str]:
-        return self.config["run"]["tasks"]
-
-    @property
-    def seeds(self) -> list[int]:
-        return self.config["run"]["seeds"]
+        return list(dict.fromkeys(cell.task for cell in self.cells.values()))
 
     @property
     def summary(self) -> str:
         """What is printed before a run: where models run, and how much is asked of them."""
         where = ", ".join(f"{key}: {self.config[key]}" for key in ("device", "dtype", "store"))
-        return f"{where}\nplan: {plan.summary(plan.cells(self.config, self.methods))}"
-
-    @property
-    def steered(self) -> list[str]:
-        """The methods that have a steer."""
-        return [method for method in self.methods if METHODS[method].steer]
+        return f"{where}\nplan: {plan.summary(plan.counted(self.config))}"
 
     @property
     def gpu(self) -> int:
         """GPUs that a model job asks for."""
         return int(self.config["device"] == "cuda")
 
+    @property
+    def derived(self) -> str:
+        """A regular expression of the names of methods and variants whose steers are derived from another's."""
+        known = [*METHODS, *self.config["variants"]]
+        return "|".join(name for name in known if self.instance(name).method.derived_from)
+
+    def instance(self, name: str, task: str = "toxicity") -> Instance:
+        return instance(self.config, name, task)
+
     def method(self, name: str) -> Method:
-        return METHODS[name]
+        return self.instance(name).method
+
+    def cell(self, w: SimpleNamespace) -> Cell:
+        return self.cells[w.model, w.method, w.task, w.split]
 
     def spec(self, rule: str, wildcards: Iterable[tuple[str, str]] = ()) -> str:
         """Sorted JSON of exactly the leaves that change the bytes of the rule's output."""
         return json.dumps(getattr(specs, rule)(self.config, self.doors, **dict(wildcards)), sort_keys=True)
 
-    def code(self, rule: str, *, method: str | None = None, task: str | None = None) -> str:
+    def code(
+        self, rule: str, *, method: str | None = None, task: str | None = None, figure: str | None = None
+    ) -> str:
         """Digest of the rule's script with the package modules it imports, and those it loads by name."""
-        loaded = [METHODS[method].steer] if method else []
+        line = self.method(method) if method else None
+        loaded = [line.steer, line.derive] if line else []
         loaded += [TASKS[task].module] if task else []
-        loaded += [TOXICITY_SCORERS[self.config["scores"]["toxicity"]["scorer"]]] if rule == "score_toxicity" else []
+        loaded += [FIGURES[figure].module] if figure else []
+        if rule in ("score_texts", "interpret_steer", "score_official_generations"):
+            loaded += [TEXT_SCORERS[name].scorer for name in specs.text_scorers(self.config)]
         modules = tuple(path.partition(":")[0] for path in loaded if path)
         return codes.code_digest(f"scripts/{rule}.py", modules, FILES.get(rule, ()))
+
+    # ---- inputs ----
 
     def raw(self, name: str) -> str:
         """Folder of a source's raw files."""
         return names.RAW.format(source=name, door=self.doors[name])
 
     def model_source(self, model: str) -> list[str]:
-        """What a model is made from: a raw folder, the files of the user's own, or nothing here."""
+        """What a model is made from: a raw folder, another model, the files of the user's own, or nothing here."""
         definition = self.config["models"][model]
-        if definition["kind"] == "folder":
-            return sorted(str(file) for file in Path(definition["path"]).glob("*") if file.is_file())
-        return [self.raw(definition["source"])] if definition["kind"] == "gguf" else []
+        match definition["kind"]:
+            case "folder":
+                return sorted(str(file) for file in Path(definition["path"]).glob("*") if file.is_file())
+            case "gguf":
+                return [self.raw(definition["source"])]
+            case "rotated":
+                return [names.MODEL.format(model=definition["of"])]
+        return []
+
+    def scorer_source(self, scorer: str) -> list[str]:
+        """The raw folder that a scorer's files are prepared from."""
+        source = TEXT_SCORERS[scorer].source
+        return [self.raw(source)] if source else []
+
+    def prepared_scorers(self) -> list[str]:
+        """The folders of the text scorers that need one."""
+        chosen = specs.text_scorers(self.config)
+        return [names.SCORER.format(scorer=name) for name in chosen if TEXT_SCORERS[name].source]
 
     def task_sources(self, task: str) -> dict[str, str]:
         """Raw folder of each source of a task."""
-        return {name: self.raw(name) for name in TASKS[task].sources}
+        return {name: self.raw(name) for name in specs.task_sources(self.config, task)}
 
-    def training_input(self, wildcards: SimpleNamespace) -> list[str]:
+    def training_input(self, w: SimpleNamespace) -> list[str]:
         """The activations that a method is trained on; empty where it needs none."""
-        method = METHODS[wildcards.method]
+        method = self.method(w.method)
         if not method.captures:
             return []
-        return [
-            names.ACTIVATIONS.format(
-                model=wildcards.model, task=wildcards.task, site=method.captures, positions=method.positions
-            )
-        ]
+        site = {"site": method.captures, "positions": method.positions}
+        return [names.ACTIVATIONS.format(model=w.model, task=w.task, **site)]
 
-    def steer_input(self, wildcards: SimpleNamespace) -> list[str]:
+    def subjects(self, w: SimpleNamespace) -> dict[str, list[str]]:
+        """What a derived steer is made from: steers, the choices of their settings, and the model they were trained on."""
+        source, tasks = specs.derivation(self.config, w.model, w.method, w.task)
+        of = self.method(w.method).derived_from
+        chosen = specs.chosen_tasks(self.config, w.method, tasks)
+        at = [{"model": source, "method": of, "task": task} for task in tasks]
+        return {
+            "steers": [names.STEER.format(**each, seed=w.seed) for each in at],
+            "choices": [names.CHOICE.format(**each) for each in at if each["task"] in chosen],
+            "source": [names.MODEL.format(model=source)],
+        }
+
+    def steer_input(self, w: SimpleNamespace) -> list[str]:
         """The steer that a cell is generated with; empty for the model as it is."""
-        if not METHODS[wildcards.method].steer:
+        if not self.method(w.method).steer:
             return []
+        return [names.STEER.format(model=w.model, method=w.method, task=w.task, seed=w.seed)]
+
+    def choice_input(self, w: SimpleNamespace) -> list[str]:
+        """The choice that a cell's settings come from; empty where they stand in the configuration."""
+        chosen_by = self.cell(w).chosen_by
+        return [names.CHOICE.format(**dict(zip(("model", "method", "task"), chosen_by)))] if chosen_by else []
+
+    def generations(self, w: SimpleNamespace) -> list[str]:
+        """The continuations of a cell, a file a seed."""
+        return [_of_cell(names.GENERATIONS, self.cell(w), seed=seed) for seed in self.cell(w).seeds]
+
+    def judged(self, w: SimpleNamespace) -> list[str]:
+        """The perplexities of a cell, a file a judge."""
+        return [_of_cell(names.PERPLEXITY_SCORES, self.cell(w), judge=judge) for judge in specs.judges(self.config)]
+
+    def judge_model(self, w: SimpleNamespace) -> str:
+        """The folder of the model whose perplexity is taken."""
+        return names.MODEL.format(model=w.model if w.judge == "base" else w.judge)
+
+    def of_base(self, w: SimpleNamespace) -> dict[str, list[str]]:
+        """The unsteered model's texts that a cell stands beside; empty lists for the unsteered model itself."""
+        if w.method == "base":
+            return {"base_continuations": [], "base_scores": [], "base_perplexity": []}
+        base = SimpleNamespace(model=w.model, method="base", task=w.task, split=w.split)
+        return {
+            "base_continuations": self.generations(base),
+            "base_scores": [_of_cell(names.TEXT_SCORES, self.cell(base))],
+            "base_perplexity": self.judged(base),
+        }
+
+    def figure_input(self, w: SimpleNamespace) -> dict[str, list[str]]:
+        """The files that a figure is drawn from, by the name under which its module takes them."""
+        return figures.inputs(self.config, self.cells, w.model, w.figure)
+
+    # ---- targets ----
+
+    def every(self, pattern: str) -> list[str]:
+        """The pattern's file names over all cells (and their seeds)."""
+        found = [
+            _of_cell(pattern, cell, seed=seed)
+            for cell in self.cells.values()
+            for seed in cell.seeds
+            if "{seed}" not in pattern or pattern != names.STEER or self.method(cell.method).steer
+        ]
+        return list(dict.fromkeys(found))
+
+    def figures(self, group: str | None = None, pattern: str = names.FIGURE) -> list[str]:
+        """The figures that the configuration has the cells for, all or those of a group."""
         return [
-            names.STEER.format(model=wildcards.model, method=wildcards.method, task=wildcards.task, seed=wildcards.seed)
+            pattern.format(model=model, figure=figure)
+            for model, figure in figures.drawn(self.config, self.cells)
+            if group in (None, FIGURES[figure].group)
         ]
 
-    def every(self, pattern: str, **fixed: object) -> list[str]:
-        """The pattern's file names over the whole matrix; fixed wildcards take a value, or a list of them."""
-        axes = {"model": self.models, "method": self.methods, "task": self.tasks, "split": SPLITS, "seed": self.seeds}
-        axes |= {key: value if isinstance(value, list) else [value] for key, value in fixed.items()}
-        used = [key for key in axes if f"{{{key}}}" in pattern]
-        return [pattern.format(**dict(zip(used, values))) for values in product(*(axes[key] for key in used))]
+
+def _of_cell(pattern: str, cell: Cell, **more: object) -> str:
+    return pattern.format(model=cell.model, method=cell.method, task=cell.task, split=cell.split, **more)
 
 
 FILES = {"build_report": ("steerlab/report/page.html.j2",)}

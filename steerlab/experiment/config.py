@@ -31,7 +31,8 @@ def check(raw: dict) -> dict:
     if errors:
         raise ConfigError("\n".join(sorted(errors)))
     config = _filled(copy.deepcopy(raw), schema())
-    errors = list(_unknown_names(config)) + list(_impossible_cells(config))
+    errors = list(_unknown_names(config)) + list(_impossible_cells(config)) + list(_unknown_hyperparameters(config))
+    errors = errors or list(_impossible_variants(config))
     if errors:
         raise ConfigError("\n".join(f"config: {error}" for error in errors))
     return config
@@ -93,6 +94,7 @@ REQUIRED = {
     "hub": ("repo", "revision"),
     "folder": ("path",),
     "random": ("family", "layers", "seed"),
+    "rotated": ("of", "seed"),
 }
 
 
@@ -106,7 +108,16 @@ def _unknown_names(config: dict) -> Iterator[str]:
     for task in config["run"]["tasks"]:
         if task not in TASKS:
             yield f"run.tasks: unknown task {task!r}{nearest(task, TASKS)}"
+    for task, settings in config["tasks"].items():
+        for method in settings["methods"] or ():
+            if method not in METHODS:
+                yield f"tasks.{task}.methods: unknown method {method!r}{nearest(method, METHODS)}"
+    for judge in config["scores"]["perplexity"]["judges"]:
+        if judge != "base" and judge not in config["models"]:
+            yield f"scores.perplexity.judges: unknown model {judge!r}{nearest(judge, ['base', *config['models']])}"
     for name, definition in config["models"].items():
+        if definition["kind"] == "rotated" and (of := definition.get("of", "")) not in config["models"]:
+            yield f"models.{name}.of: unknown model {of!r}{nearest(of, config['models'])}"
         needed = REQUIRED[definition["kind"]]
         for key in needed:
             if key not in definition:
@@ -134,3 +145,52 @@ def _impossible_cells(config: dict) -> Iterator[str]:
             if needs and needs not in TASKS[task].offers:
                 offers = ", ".join(TASKS[task].offers)
                 yield f"run: {method} on {task} cannot be run: it learns from {needs}, the task offers {offers}"
+    for method in filter(METHODS.get, config["run"]["methods"]):
+        parent = METHODS[method].derived_from
+        if parent and parent not in config["run"]["methods"]:
+            yield f"run.methods: {method} is made from {parent}, which is not there; add it"
+
+
+def _unknown_hyperparameters(config: dict) -> Iterator[str]:
+    """Other values of hyperparameters, for a task or in a variant, are held to the method's own schema."""
+    for method, given in config["steers"].items():
+        for task, others in given.get("by_task", {}).items():
+            if task not in TASKS:
+                yield f"steers.{method}.by_task: unknown task {task!r}{nearest(task, TASKS)}"
+            yield from _misfits(method, others, f"steers.{method}.by_task.{task}")
+    for name, variant in config["variants"].items():
+        of = variant["of"]
+        if of not in METHODS or not METHODS[of].steer:
+            steered = [method for method, line in METHODS.items() if line.steer]
+            yield f"variants.{name}.of: no method with a steer {of!r}{nearest(of, steered)}"
+        elif name in METHODS or not re.fullmatch(r"\w+", name):
+            yield f"variants: {name!r} names files beside the methods; use other letters, digits and '_'"
+        else:
+            shared = schema()["properties"]["variants"]["additionalProperties"]["properties"]
+            others = {key: value for key, value in variant.items() if key not in shared}
+            yield from _misfits(of, others, f"variants.{name}")
+
+
+def _misfits(method: str, given: dict, where: str) -> Iterator[str]:
+    own = schema()["properties"]["steers"]["properties"].get(method, {"properties": {}})
+    allowed = {"type": "object", "additionalProperties": False, "properties": own["properties"]}
+    for error in jsonschema.Draft202012Validator(allowed).iter_errors(given):
+        yield _sentence(error).removeprefix("config: ").join([f"{where}: ", ""])
+
+
+def _impossible_variants(config: dict) -> Iterator[str]:
+    for name, variant in config["variants"].items():
+        parent = METHODS[variant["of"]].derived_from or variant["of"]
+        if parent not in config["run"]["methods"]:
+            yield f"variants.{name}: it stands beside {parent}, which is not in run.methods; add it"
+        for model in variant.get("models", []):
+            if model not in config["models"]:
+                yield f"variants.{name}.models: unknown model {model!r}{nearest(model, config['models'])}"
+        for model in [variant["from"]] if "from" in variant else variant.get("models", []):
+            if model not in config["run"]["models"]:
+                yield f"variants.{name}: {parent} is not trained on {model!r}; name one of run.models"
+        for task in [*variant.get("tasks", []), *variant.get("weights", {})]:
+            if task not in config["run"]["tasks"]:
+                yield f"variants.{name}: task {task!r} is not in run.tasks; add it"
+        if METHODS[variant["of"]].derive == "steerlab.methods.lm_steer:composed" and "weights" not in variant:
+            yield f"variants.{name}: composed_lm_steer needs weights, such as {{toxicity: 1, sentiment: 1}}"

@@ -1,17 +1,24 @@
-"""Every file name of the workflow, as a pattern with wildcards: the only place that names files."""
+"""Every file name of the workflow, as a pattern with wildcards: the only place that names files.
+
+{method} is a method or a variant of one; {judge} the model whose perplexity is taken, "base" for the unsteered model.
+"""
 
 RAW = "results/data/raw/{source}/{door}"
 TABLE = "results/data/{task}.parquet"
 MODEL = "results/models/{model}"
+SCORER = "results/scorers/{scorer}"
 ACTIVATIONS = "results/activations/{model}/{task}/{site}-{positions}.json"
 STEER = "results/steers/{model}/{method}/{task}/{seed}"
+CHOICE = "results/choices/{model}/{method}/{task}.json"
 GENERATIONS = "results/generations/{model}/{method}/{task}/{split}/{seed}.parquet"
-TOXICITY_SCORES = "results/scores/{model}/{method}/{task}/{split}/toxicity.parquet"
-PERPLEXITY_SCORES = "results/scores/{model}/{method}/{task}/{split}/perplexity.parquet"
+TEXT_SCORES = "results/scores/{model}/{method}/{task}/{split}/texts.parquet"
+PERPLEXITY_SCORES = "results/scores/{model}/{method}/{task}/{split}/perplexity-{judge}.parquet"
 METRICS = "results/metrics/{model}/{method}/{task}/{split}.csv"
-FIGURE = "results/figures/{model}/{task}.svg"
-FIGURE_DATA = "results/figures/{model}/{task}.csv"
-CAPTION = "results/figures/{model}/{task}.rst"
+INTERPRETATION = "results/analyses/{model}/{method}/{task}/{seed}"
+OFFICIAL_GRID = "results/analyses/official_grid.csv"
+FIGURE = "results/figures/{model}/{figure}.svg"
+FIGURE_DATA = "results/figures/{model}/{figure}.csv"
+CAPTION = "results/figures/{model}/{figure}.rst"
 REPORT = "results/report/index.html"
 
 

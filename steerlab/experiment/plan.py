@@ -2,48 +2,49 @@
 
 from dataclasses import dataclass
 
-from steerlab.experiment.registry import METHODS
+from steerlab.experiment import cells
 
 TOKENS_PER_SECOND = 150  # generating and scoring together: SmolLM2-135M, float32, two CPU cores
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One model, method, task and split with all its seeds. continuations: texts; tokens: new tokens at most."""
+class Count:
+    """What a cell asks for. continuations: texts; tokens: new tokens at most."""
 
     model: str
     method: str
     task: str
     split: str
-    strengths: int
+    settings: int
     continuations: int
     tokens: int
 
 
-def cells(config: dict, methods: list[str]) -> list[Cell]:
-    """Every cell of the run, in the order of the configuration."""
+def counted(config: dict) -> list[Count]:
+    """Every cell of the run with its size, in the order of the configuration."""
     found = []
-    for model in config["run"]["models"]:
-        for method in methods:
-            for task in config["run"]["tasks"]:
-                drawn = config["generations"][task]
-                strengths = len(config["steers"][method]["strengths"]) if METHODS[method].steer else 1
-                for split, prompts in config["tasks"][task]["prompts"].items():
-                    texts = prompts * drawn["samples"] * strengths * len(config["run"]["seeds"])
-                    cell = Cell(model, method, task, split, strengths, texts, texts * drawn["max_new_tokens"])
-                    found.append(cell)
+    for cell in cells.cells(config):
+        asked = config["tasks"][cell.task]["prompts"][cell.split]
+        prompts = min(asked, cell.prompts or asked) * CLASSES.get(cell.task, 1)
+        settings = len(cell.steps) * len(cell.strengths)
+        texts = prompts * cell.samples * settings * len(cell.seeds)
+        tokens = texts * config["generations"][cell.task]["max_new_tokens"]
+        found.append(Count(cell.model, cell.method, cell.task, cell.split, settings, texts, tokens))
     return found
 
 
-def summary(found: list[Cell]) -> str:
+CLASSES = {"sentiment": 3}  # prompts are counted a class there
+
+
+def summary(found: list[Count]) -> str:
     """One line: cells, continuations, tokens."""
     texts, tokens = sum(cell.continuations for cell in found), sum(cell.tokens for cell in found)
     return f"{len(found)} cells, {texts:,} continuations, {tokens:,} new tokens at most"
 
 
-def table(found: list[Cell]) -> str:
+def table(found: list[Count]) -> str:
     """The cells as text, with the sum and the minutes that the embedded default's model would take on two cores."""
-    head = ("model", "method", "task", "split", "strengths", "continuations", "tokens")
+    head = ("model", "method", "task", "split", "settings", "continuations", "tokens")
     rows = [head] + [
         tuple(f"{value:,}" if isinstance(value, int) else value for value in vars(cell).values()) for cell in found
     ]

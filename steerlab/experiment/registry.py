@@ -1,7 +1,8 @@
-"""What can be run: methods, tasks and scorers by name, with the facts that the rules need before any torch is imported.
+"""What can be run: methods, tasks, scorers and figures by name, with the facts that the rules need before any import.
 
-A new method is one line in METHODS, one file in steerlab/methods/ and one entry under `steers` in schemas/config.yaml.
-Scripts never import this table, so a new line reruns nothing that is there.
+A new method is one line in METHODS, one file in steerlab/methods/ and one entry under `steers` in schemas/config.yaml; a
+new figure is one line in FIGURES and one file in steerlab/figures/. Scripts never import these tables, so a new line
+reruns nothing that is there.
 """
 
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ class Method:
     captures: the site (all layers) whose activations it is trained on, at `positions`; None for none.
     trains_through_model: False if the fit needs no forward pass of its own.
     rendering: how the prompts are rendered.
+    derived_from, derive: a method whose steers are made from another's, by the function `module:function`.
     """
 
     steer: str | None
@@ -27,6 +29,8 @@ class Method:
     positions: Literal["last", "all"] = "last"
     trains_through_model: bool = False
     rendering: Literal["plain", "instructed"] = "plain"
+    derived_from: str | None = None
+    derive: str | None = None
 
     @property
     def may_run_model(self) -> bool:
@@ -36,11 +40,42 @@ class Method:
 
 @dataclass(frozen=True)
 class Task:
-    """One thing that models are asked to do, and the training signals and sources that it comes with."""
+    """One thing that models are asked to do.
+
+    offers: its training signals. sources: of its prompts, unless the configuration names another, and of its training
+    texts. objective: the metric that a choice lowers on dev prompts; None where nothing is chosen and every strength
+    is shown.
+    """
 
     module: str
     offers: tuple[Signal, ...]
-    sources: tuple[str, ...]
+    sources: tuple[str, str]
+    objective: str | None = None
+
+
+@dataclass(frozen=True)
+class TextScorer:
+    """Someone who scores texts alone.
+
+    scorer: `module:Class`; package: whose version names the scores; source: of its files, where a rule prepares some.
+    """
+
+    scorer: str
+    quantity: Literal["toxicity", "sentiment"]
+    package: str
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure: its module in steerlab/figures/ and the heading under which the report shows it.
+
+    across_models: one for all models of the run, else one a model.
+    """
+
+    module: str
+    group: Literal["comparison", "lm_steer"]
+    across_models: bool = False
 
 
 METHODS = {
@@ -49,11 +84,50 @@ METHODS = {
     "lm_steer": Method(
         "steerlab.methods.lm_steer:LMSteer", needs="labelled_texts", captures="lm_head_input", positions="all"
     ),
+    "random_lm_steer": Method(
+        "steerlab.methods.lm_steer:LMSteer",
+        derived_from="lm_steer",
+        derive="steerlab.methods.random_direction:randomised",
+    ),
+    "composed_lm_steer": Method(
+        "steerlab.methods.lm_steer:LMSteer", derived_from="lm_steer", derive="steerlab.methods.lm_steer:composed"
+    ),
+    "transferred_lm_steer": Method(
+        "steerlab.methods.lm_steer:LMSteer", derived_from="lm_steer", derive="steerlab.methods.lm_steer_transfer:transferred"
+    ),
     "caa": Method("steerlab.methods.caa:CAA", needs="labelled_texts", captures="block_output"),
 }
 
 TASKS = {
-    "toxicity": Task("steerlab.tasks.toxicity", offers=("labelled_texts",), sources=("rtp_prompts", "comments")),
+    "toxicity": Task(
+        "steerlab.tasks.toxicity", ("labelled_texts",), ("rtp_prompts", "comments"), objective="mean_toxicity"
+    ),
+    "sentiment": Task("steerlab.tasks.sentiment", ("labelled_texts",), ("sentiment_prompts", "sentiment_texts")),
 }
 
-TOXICITY_SCORERS = {"profanity_check": "steerlab.scores.profanity_check:ProfanityCheck"}
+TEXT_SCORERS = {
+    "profanity_check": TextScorer("steerlab.scores.profanity_check:ProfanityCheck", "toxicity", "alt-profanity-check"),
+    "toxic_comment_classifier": TextScorer(
+        "steerlab.scores.toxic_comment_classifier:ToxicCommentClassifier",
+        "toxicity",
+        "toxic-comment-classifier",
+        source="toxic_comment_classifier",
+    ),
+    "vader": TextScorer("steerlab.scores.vader:Vader", "sentiment", "vaderSentiment"),
+}
+
+FIGURES = {
+    "toxicity": Figure("steerlab.figures.toxicity", "comparison"),
+    "strength": Figure("steerlab.figures.strength", "lm_steer"),
+    "sentiment": Figure("steerlab.figures.sentiment", "lm_steer"),
+    "composition": Figure("steerlab.figures.composition", "lm_steer"),
+    "directions": Figure("steerlab.figures.directions", "lm_steer"),
+    "evidence": Figure("steerlab.figures.evidence", "lm_steer"),
+    "spectrum": Figure("steerlab.figures.spectrum", "lm_steer"),
+    "transfer": Figure("steerlab.figures.transfer", "lm_steer", across_models=True),
+    "data_efficiency": Figure("steerlab.figures.data_efficiency", "lm_steer"),
+    "adaptors": Figure("steerlab.figures.adaptors", "lm_steer"),
+    "size": Figure("steerlab.figures.size", "lm_steer", across_models=True),
+    "replication": Figure("steerlab.figures.replication", "lm_steer"),
+    "official_grid": Figure("steerlab.figures.composition", "lm_steer", across_models=True),
+}

@@ -19,9 +19,12 @@ def load_class(path: str) -> type[Steer]:
         raise ValueError(f"there is no steer {path!r}: {error}; correct the path") from error
 
 
-def load(folder: Path, model: ModelHandle | None = None) -> Steer:
-    """The steer saved in `folder`; with a model, raises SteerMismatch if it was fitted for another one."""
+def load(folder: Path, model: ModelHandle | None = None, *, steps: int | None = None) -> Steer:
+    """The steer saved in `folder`, after so many training steps where it has several checkpoints (None: the last).
+
+    With a model, raises SteerMismatch if it was fitted for another one.
+    """
     record, _ = steer_files.read(folder)
     if model is not None:
         steer_files.check_model(record, (model.info.name, model.info.revision))
-    return load_class(record.steer).load(folder)
+    return load_class(record.steer).load(folder, **({} if steps is None else {"steps": steps}))

@@ -27,16 +27,18 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.nn import functional
 from transformers import PreTrainedModel
 
 from steerlab import sites
 from steerlab.data.splits import by_seed, share
 from steerlab.losses import linear_cross_entropy
 from steerlab.methods import steer_files
-from steerlab.methods.protocol import Activations, check_strength
+from steerlab.methods.protocol import Activations, Origin, check_strength
 from steerlab.models import ModelHandle, encode, identity, pad
 from steerlab.progress import progress
 from steerlab.sites import Site
+from steerlab.store import digest
 
 Adaptor = Literal["multiply", "add", "offset"]
 
@@ -212,10 +214,57 @@ class LMSteer:
             )
         return cls(checkpoints, steps, record)
 
+    def with_random_directions(self, generator: torch.Generator) -> Self:
+        """The control: every change W is rotated on both sides at random, so that its singular values stay."""
+
+        def rotated(tensor: Tensor, axis: int) -> Tensor:
+            size = tensor.shape[axis]
+            rotation = torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.float64)).Q.float()
+            return torch.tensordot(tensor, rotation, dims=([axis], [0])).movedim(-1, axis)
+
+        if "offset" in self.tensors:  # a rotation of the vocabulary would be (vocab, vocab): its words are shuffled
+            order = torch.randperm(self.tensors["offset"].shape[1], generator=generator)
+            return self.made_into({"offset": self.tensors["offset"][:, order]}, config={"random": True})
+        tensors = {name: rotated(tensor, 1) for name, tensor in self.tensors.items()}
+        if "matrix" in tensors:
+            tensors = {"matrix": rotated(tensors["matrix"], 2)}
+        return self.made_into(tensors, config={"random": True})
+
+    def scaled(self, factor: float) -> Self:
+        """The steer whose edit is `factor` times this one's."""
+        return self.made_into(self.tensors, config={"eps": self.record.config["eps"] * factor})
+
     def made_into(self, tensors: Mapping[str, Tensor], *, config: Mapping[str, object], **facts: str) -> Self:
         """A steer made from this one, at the same number of steps; config, facts: what changes in its record."""
         record = dataclasses.replace(self.record, config=self.record.config | dict(config), **facts)
         return type(self)({self.steps: dict(tensors)}, self.steps, record)
+
+
+def composed(
+    model: ModelHandle, origin: Origin, *, weights: Mapping[str, float], values: Sequence[float] | None = None
+) -> LMSteer:
+    """Several steers as one: the changes add up, sum_k w_k v_k W_k, where nesting them would multiply (I + eps v W).
+
+    origin: one steer a weight, in the order of the weights. values: other ones at strength 1.
+    Raises ValueError for steers of different adaptors, scales or values.
+    """
+    steers, shared = origin.steers, ("adaptor", "eps", "values")
+    kinds = {str([steer.record.config[key] for key in shared]) for steer in steers}
+    if len(kinds) > 1 or len(steers) != len(weights):
+        raise ValueError(f"cannot compose steers that differ in {', '.join(shared)}: {sorted(kinds)}; train them alike")
+    tensors = {
+        name: torch.cat([_widened(steer.tensors[name], steers, name) for steer in steers]) for name in steers[0].tensors
+    }
+    first = steers[0].record.config
+    config = {"weights": list(weights.values()), "values": list(values or first["values"]), "of": list(weights)}
+    data = digest([steer.record.data for steer in steers])
+    return steers[0].made_into(tensors, config=config, data=data)
+
+
+def _widened(projector: Tensor, steers: Sequence[LMSteer], name: str) -> Tensor:
+    """Filled up with zeros to the largest last dimension of the steers: a lower rank is no other product."""
+    width = max(steer.tensors[name].shape[-1] for steer in steers)
+    return functional.pad(projector, (0, width - projector.shape[-1]))
 
 
 def training_rows(data: pd.DataFrame, seed: int, held_out: float, texts: int | None = None) -> list[int]:

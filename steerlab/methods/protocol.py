@@ -6,6 +6,7 @@ its training signal, the site whose activations it is fitted on, and whether it 
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
@@ -65,8 +66,23 @@ class Steer(Protocol):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """The steer that `save` wrote; it gives the same outputs."""
+        """The steer that `save` wrote; it gives the same outputs. A method that is trained in steps and keeps several
+        checkpoints takes `steps` as well."""
         ...
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a steer is derived from: steers of one model and seed, and the setting at which they are used.
+
+    model: the one that they were trained on; prompts: the task's dev prompts; strength: what was picked there.
+    """
+
+    steers: tuple[Any, ...]
+    model: ModelHandle
+    prompts: tuple[str, ...]
+    strength: float
+    seed: int
 
 
 class Activations(Protocol):

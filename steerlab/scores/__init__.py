@@ -64,6 +64,12 @@ def prepare(path: str, folder: Path, *, source: Path | None, definition: Mapping
     module.prepare(source, folder, definition)
 
 
+def chosen(scorers: Sequence[Mapping[str, Any]], folders: Sequence[Path]) -> list[tuple[str, Path | None]]:
+    """The scorers of a spec, {"scorer": path, "prepared": bool}, as `texts` takes them; folders: of the prepared ones."""
+    prepared = iter(folders)
+    return [(one["scorer"], next(prepared) if one["prepared"] else None) for one in scorers]
+
+
 def label(scorer: Scorer) -> str:
     """How tables name a scorer: `name==version`. Scores of two versions are never mixed."""
     return f"{scorer.name}=={scorer.version}"

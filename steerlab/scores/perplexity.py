@@ -1,4 +1,4 @@
-"""Perplexity of continuations under the unsteered model: the price in fluency that a steer pays."""
+"""Perplexity of continuations under a model that is not steered: the price in fluency that a steer pays."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ def of_cell(
 
     The perplexity is always taken after the plain prompt, whatever rendering the continuation was drawn from.
     continuations: one file a seed, in the order of spec["seeds"]; spec: device, dtype, attention, split, seeds,
-    tokens_a_batch.
+    tokens_a_batch, and unsteered: True if the judging model is the one that was steered.
     """
     handle = ModelHandle(model, device=spec["device"], dtype=spec["dtype"], attention=spec["attention"])
     prompts = pd.DataFrame(tables.prompts(table, split=spec["split"], rendering="plain"), columns=["id", "text"])
@@ -30,20 +30,28 @@ def of_cell(
 
     def compute(index: int) -> pd.DataFrame:
         rows = generations.loc[generations["id"].isin(list(shards[index]["id"]))]
-        return score(handle, rows, shards[index], tokens_a_batch=spec["tokens_a_batch"])
+        return score(
+            handle, rows, shards[index], tokens_a_batch=spec["tokens_a_batch"], unsteered=spec["unsteered"]
+        )
 
     names = [f"{number:05d}" for number in range(len(shards))]
     rows = store.resume(work, names, compute, desc="perplexity", unit="shard")
-    return rows.sort_values(["seed", "strength", "id", "sample"], ignore_index=True)
+    return rows.sort_values(["seed", "steps", "strength", "id", "sample"], ignore_index=True)
 
 
 def score(
-    handle: ModelHandle, generations: pd.DataFrame, prompts: pd.DataFrame, *, tokens_a_batch: int
+    handle: ModelHandle,
+    generations: pd.DataFrame,
+    prompts: pd.DataFrame,
+    *,
+    tokens_a_batch: int,
+    unsteered: bool = True,
 ) -> pd.DataFrame:
-    """How unlikely the unsteered model finds each continuation after its prompt.
+    """How unlikely a model, as it is, finds each continuation after its prompt.
 
     generations: columns id and text (the continuation), and any others; prompts: columns id and text, one row an id.
-    Returns the generations without text and tokens, in their order, with scorer ("<model name>, unsteered"), nll (nats,
+    Returns the generations without text and tokens, in their order, with scorer (the model's
+    name, with ", unsteered" if it is the one that was steered), nll (nats,
     summed over the scored tokens) and tokens (their number; 0 for an empty continuation). The perplexity of any set of
     rows is exp(sum of nll / sum of tokens). Raises KeyError for an id without a prompt.
     """
@@ -51,7 +59,7 @@ def score(
     pairs = [(texts[id_], text) for id_, text in zip(generations["id"], generations["text"])]
     scored = log_likelihoods(handle.load(), handle.info.tokenizer, pairs, tokens_a_batch=tokens_a_batch)
     return generations.drop(columns=["text", "tokens"], errors="ignore").assign(
-        scorer=f"{handle.info.name}, unsteered",
+        scorer=handle.info.name + ", unsteered" * unsteered,
         nll=[nll for nll, _ in scored],
         tokens=[tokens for _, tokens in scored],
     )

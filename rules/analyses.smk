@@ -1,0 +1,49 @@
+# In: a steer, its model, and the held-out texts' activations. Out: what the steer says in words. And the scores of the
+# official code's own continuations, where a mirror holds them.
+
+
+rule interpret_steer:
+    input:
+        activations=x.training_input,
+        steer=names.STEER,
+        choice=names.CHOICE,
+        model=names.MODEL,
+        table=names.TABLE,
+        scorers=x.prepared_scorers(),
+    output:
+        folder=directory(names.INTERPRETATION),
+    log:
+        names.log(names.INTERPRETATION),
+    benchmark:
+        names.benchmark(names.INTERPRETATION)
+    conda:
+        "../envs/scores.yaml"
+    threads: x.config["threads"]
+    resources:
+        gpu=x.gpu,
+        mem_mb=x.config["mem_mb"],
+        runtime=x.config["runtime"],
+    params:
+        spec=lambda w: x.spec("interpret_steer", w.items()),
+        code=x.code("interpret_steer"),
+    script:
+        "../scripts/interpret_steer.py"
+
+
+rule score_official_generations:
+    input:
+        source=lambda w: x.raw("official_generations"),
+        scorers=x.prepared_scorers(),
+    output:
+        grid=names.OFFICIAL_GRID,
+    log:
+        names.log(names.OFFICIAL_GRID),
+    benchmark:
+        names.benchmark(names.OFFICIAL_GRID)
+    conda:
+        "../envs/scores.yaml"
+    params:
+        spec=lambda w: x.spec("score_official_generations"),
+        code=x.code("score_official_generations"),
+    script:
+        "../scripts/score_official_generations.py"

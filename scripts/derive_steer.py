@@ -1,0 +1,46 @@
+"""Derive one steer from others: a random control, a composition, a transfer to another model."""
+
+import importlib
+import json
+from pathlib import Path
+
+from steerlab.job import job
+
+
+def run(
+    *,
+    model: Path,
+    source: Path,
+    table: Path,
+    steers: list[Path],
+    choices: list[Path],
+    steer: Path,
+    spec: dict,
+) -> None:
+    """Save the derived steer. source: the model that `steers` were trained on; choices: of those of spec["chosen"]."""
+    from steerlab import methods
+    from steerlab.data import tables
+    from steerlab.methods.protocol import Origin
+    from steerlab.models import ModelHandle
+
+    where = {key: spec[key] for key in ("device", "dtype", "attention")}
+    trained_on, picks = ModelHandle(source, **where), iter(choices)
+    read = [json.loads(next(picks).read_text())["pick"] if chosen else None for chosen in spec["chosen"]]
+    origin = Origin(
+        steers=tuple(
+            methods.load(folder, trained_on, steps=pick["steps"] if pick else None) for folder, pick in zip(steers, read)
+        ),
+        model=trained_on,
+        prompts=tuple(text for _, text in tables.prompts(table, split="dev", rendering="plain")) if read[0] else (),
+        strength=read[0]["strength"] if read[0] else 1.0,
+        seed=spec["seed"],
+    )
+    module, _, function = spec["derive"].partition(":")
+    derive = getattr(importlib.import_module(module), function)
+    derive(ModelHandle(model, **where), origin, **spec["hyperparameters"]).save(steer)
+
+
+if "snakemake" in globals():
+    with job(snakemake) as j:
+        inputs = {"choices": []} | j.inputs
+        run(**inputs | {"source": inputs["source"][0]}, steer=j.outputs["steer"], spec=j.spec)

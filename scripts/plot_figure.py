@@ -1,0 +1,61 @@
+"""Plot one figure from the tables it needs, with its caption and the CSV behind it."""
+
+import importlib
+import json
+from pathlib import Path
+
+from steerlab.job import job
+
+
+def run(*, inputs: dict[str, list[Path]], figure: Path, data: Path, caption: Path, spec: dict) -> None:
+    """Write the figure as SVG, its rows as CSV and its caption, filled in, as reStructuredText.
+
+    inputs: files by kind, as steerlab.experiment.figures names them.
+    """
+    from steerlab.figures import captions, style
+
+    module = importlib.import_module(spec["module"])
+    table = module.table(**_read(inputs, spec["figure"]), **spec["arguments"])
+    table.to_csv(data, index=False)
+    facts = {"sample_data": spec["sample_data"]} | module.facts(table, **spec["intervals"])
+    caption.write_text(captions.caption(spec["caption"], facts))
+    style.save(module.plot(table), figure)
+
+
+def _read(inputs: dict[str, list[Path]], figure: str) -> dict[str, object]:
+    """What the figure's module takes by name."""
+    import pandas as pd
+
+    from steerlab import parameters, reference
+
+    found: dict[str, object] = {}
+    if "metrics" in inputs:
+        tables = [pd.read_csv(path, dtype={"seed": str}) for path in inputs["metrics"]]
+        found["metrics"] = pd.concat(tables, ignore_index=True)
+    if "choices" in inputs:
+        cells = [dict(zip(("model", "method", "task"), path.with_suffix("").parts[-3:])) for path in inputs["choices"]]
+        found["choices"] = [json.loads(path.read_text()) | cell for path, cell in zip(inputs["choices"], cells)]
+    if "steers" in inputs:
+        found["parameters"] = parameters.counted(inputs["steers"], inputs["models"])
+    if "interpretation" in inputs:
+        folder, words = inputs["interpretation"][0], {"token": str}
+        for name in INTERPRETED[figure]:
+            # Some tokens are "null" or "nan".
+            found[name] = pd.read_csv(folder / f"{name}.csv", dtype=words, keep_default_na=False, na_values=EMPTY)
+    if "grid" in inputs:
+        found["grid"] = pd.read_csv(inputs["grid"][0])
+    if figure == "replication":
+        found["reference"] = reference.read("lm_steer")
+    return found
+
+
+INTERPRETED = {
+    "directions": ("directions",),
+    "spectrum": ("spectrum", "coordinates"),
+    "evidence": ("evidence", "guesses"),
+}
+EMPTY = {"evidence": [""], "toxicity": [""]}
+
+if "snakemake" in globals():
+    with job(snakemake) as j:
+        run(inputs=j.inputs, **j.outputs, spec=j.spec)

@@ -1,0 +1,157 @@
+"""The cells of a run: which method is asked on which task and split of which model, at what size and which settings.
+
+A method named in `run.methods` is run at the headline size (`run.seeds`, the task's prompts and samples); a variant, an
+ablation named under `variants`, at the size of `run.sweep`, on the first of the same prompts and samples, so that the
+unsteered model's headline texts are its base as well.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from steerlab.experiment.registry import METHODS, TASKS, Method
+
+SPLITS = ("dev", "test")
+PICK = "pick"  # in a cell's steps or strengths: what the choice says
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A method with its hyperparameters: of a name in METHODS, or of a variant.
+
+    name: as it stands in file names; of: the method's name in METHODS; given: what the configuration says of it, without
+    the keys of a variant alone.
+    """
+
+    name: str
+    of: str
+    given: dict[str, Any]
+    is_variant: bool = False
+
+    @property
+    def method(self) -> Method:
+        return METHODS[self.of]
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """What `fit`, or the deriving function, is passed by name."""
+        return {key: value for key, value in self.given.items() if key not in ("strengths", "by_task")}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model, method, task and split with all its seeds.
+
+    prompts: a class of prompts, None for all; samples: continuations a prompt and seed. steps, strengths: the settings
+    are all their pairs; PICK stands for what the choice of `chosen_by` (model, method, task) says.
+    """
+
+    model: str
+    method: str
+    task: str
+    split: str
+    seeds: tuple[int, ...]
+    prompts: int | None
+    samples: int
+    steps: tuple[int | str, ...]
+    strengths: tuple[float | str, ...]
+    chosen_by: tuple[str, str, str] | None = None
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        return self.model, self.method, self.task, self.split
+
+
+def instance(config: dict, name: str, task: str) -> Instance:
+    """The method or variant of a name, with the hyperparameters that hold for a task."""
+    variant = config["variants"].get(name)
+    of = variant["of"] if variant else name
+    given = dict(config["steers"].get(of, {}))
+    given |= given.get("by_task", {}).get(task, {})
+    if variant:
+        given |= {key: value for key, value in variant.items() if key not in VARIANT_KEYS}
+    return Instance(name, of, given, is_variant=variant is not None)
+
+
+VARIANT_KEYS = ("of", "models", "tasks", "from")
+
+
+def cells(config: dict) -> list[Cell]:
+    """Every cell of a checked configuration: base first, then methods and variants in the order of the configuration."""
+    found = [*_headline(config), *_variants(config)]
+    have_base = {(cell.model, cell.task) for cell in found if cell.method == "base"}
+    bases = {(cell.model, cell.task): cell for cell in found if (cell.model, cell.task) not in have_base}
+    plain = {"method": "base", "steps": (0,), "strengths": (0.0,), "chosen_by": None}
+    return found + [dataclasses.replace(cell, **plain) for cell in bases.values()]
+
+
+def methods(config: dict) -> list[str]:
+    """The base model first, then the others in the order of the configuration."""
+    return ["base", *(method for method in config["run"]["methods"] if method != "base")]
+
+
+def methods_of(config: dict, task: str) -> list[str]:
+    """The methods of the run that a task is asked with."""
+    chosen = config["tasks"][task]["methods"]
+    return [method for method in methods(config) if method == "base" or chosen is None or method in chosen]
+
+
+def seeds_of(config: dict, task: str) -> tuple[int, ...]:
+    own = config["tasks"][task]["seeds"]
+    return tuple(config["run"]["seeds"] if own is None else own)
+
+
+def is_chosen(config: dict, method: str, task: str) -> bool:
+    """True if strength and steps of a method are chosen on the task's dev prompts."""
+    line = METHODS[method]
+    return TASKS[task].objective is not None and line.steer is not None and line.derived_from is None
+
+
+def _headline(config: dict) -> Iterator[Cell]:
+    for model in config["run"]["models"]:
+        for task in config["run"]["tasks"]:
+            for method in methods_of(config, task):
+                for split in SPLITS if TASKS[task].objective else ("test",):
+                    settings = _settings(config, model, method, task, split)
+                    if settings is not None:
+                        samples = config["generations"][task]["samples"][split]
+                        seeds = seeds_of(config, task)
+                        yield Cell(model, method, task, split, seeds, None, samples, *settings)
+
+
+def _settings(config: dict, model: str, method: str, task: str, split: str):
+    """(steps, strengths, chosen_by) of a headline cell; None where it is not run."""
+    here = instance(config, method, task)
+    if here.method.steer is None:
+        return (0,), (0.0,), None
+    if here.method.derived_from:
+        # A control or a transfer stands beside the pick of what it is derived from.
+        parent = (model, here.method.derived_from, task)
+        return ((PICK,), (PICK,), parent) if split == "test" and is_chosen(config, parent[1], task) else None
+    steps, strengths = _steps(here), tuple(here.given["strengths"])
+    if not is_chosen(config, method, task):
+        return (steps[-1:], strengths, None)
+    return (steps, strengths, None) if split == "dev" else ((PICK,), (PICK, 1.0), (model, method, task))
+
+
+def _variants(config: dict) -> Iterator[Cell]:
+    sweep = config["run"]["sweep"]
+    for name, variant in config["variants"].items():
+        for task in variant.get("tasks", config["run"]["tasks"]):
+            for model in variant.get("models", config["run"]["models"]):
+                here = instance(config, name, task)
+                parent = here.method.derived_from or here.of
+                chosen_by = (variant.get("from", model), parent, task) if is_chosen(config, parent, task) else None
+                own = variant.get("strengths")
+                steps = (PICK,) if chosen_by else _steps(here)[-1:]
+                strengths = tuple(own) if own else (PICK,) if chosen_by else tuple(here.given["strengths"])
+                yield Cell(
+                    model, name, task, "test", tuple(sweep["seeds"]), sweep["prompts"], sweep["samples"],
+                    steps, strengths, chosen_by,
+                )  # fmt: skip
+
+
+def _steps(here: Instance) -> tuple[int, ...]:
+    """The checkpoints of a method that is trained in steps; (0,) for one that is not."""
+    return tuple(sorted(here.given.get("steps", [0])))

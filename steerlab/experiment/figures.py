@@ -1,0 +1,242 @@
+"""Which figures a configuration has the cells for, what each is drawn from, and how its module is called.
+
+`inputs` gives files by kind; scripts/plot_figure.py reads them and passes them on by name: `metrics`, `choices`,
+`parameters` (of steers), `directions`, `spectrum`, `coordinates`, `evidence`, `guesses` (of an interpretation), `grid`.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from steerlab.data import sources
+from steerlab.experiment import names
+from steerlab.experiment.cells import Cell, instance, is_chosen, seeds_of
+from steerlab.experiment.registry import FIGURES, METHODS, TEXT_SCORERS
+
+ACROSS = "all"  # stands for the model in the names of figures of several models
+
+Cells = Mapping[tuple[str, str, str, str], Cell]
+
+
+def drawn(config: dict, cells: Cells) -> list[tuple[str, str]]:
+    """(model, figure) of every figure that can be drawn, in the order of the registry."""
+    found = []
+    for figure, line in FIGURES.items():
+        for model in [ACROSS] if line.across_models else config["run"]["models"]:
+            if inputs(config, cells, model, figure):
+                found.append((model, figure))
+    return found
+
+
+def inputs(config: dict, cells: Cells, model: str, figure: str) -> dict[str, list[str]]:
+    """The files that a figure is drawn from, by kind; empty where the configuration lacks the cells for it."""
+    return _INPUTS[figure](config, cells, model)
+
+
+def arguments(config: dict, model: str, figure: str) -> dict[str, Any]:
+    """The keyword arguments of the module's `table`, besides what is read from the inputs."""
+    toxicity = _label(config["scores"]["toxicity"][0])
+    sentiment = _label(config["scores"]["sentiment"][0]) if config["scores"]["sentiment"] else ""
+    both = [toxicity, sentiment]
+    match figure:
+        case "toxicity":
+            return {"primary": toxicity}
+        case "strength":
+            return {"method": "lm_steer", "scorers": both}
+        case "sentiment":
+            return {"method": "lm_steer", "scorers": both}
+        case "composition":
+            return {"weights": {name: config["variants"][name]["weights"] for name in _composed(config)}, "scorers": both}
+        case "transfer":
+            name = _transferred(config)[0]
+            variant = config["variants"][name]
+            return {
+                "source": variant["from"], "target": variant["models"][0], "steer": _whole(config),
+                "transferred": name, "scorers": both,
+            }  # fmt: skip
+        case "data_efficiency":
+            return {"texts": {name: config["variants"][name]["texts"] for name in _subsets(config)}, "scorers": both}
+        case "adaptors":
+            return {"labels": _adaptors(config), "scorers": both}
+        case "size":
+            return {"scorers": both}
+        case "replication":
+            return {"model": model, "scorers": both}
+    return {}
+
+
+# ---- inputs, one function a figure ----
+
+
+def _metrics(cells: Cells, **fixed: object) -> list[str]:
+    """The metrics of the cells that have these values; a list admits several."""
+    allowed = {key: value if isinstance(value, list) else [value] for key, value in fixed.items()}
+    found = [cell for cell in cells.values() if all(getattr(cell, key) in value for key, value in allowed.items())]
+    return [
+        names.METRICS.format(model=cell.model, method=cell.method, task=cell.task, split=cell.split) for cell in found
+    ]
+
+
+def _headline(config: dict) -> list[str]:
+    return ["base", *config["run"]["methods"]]
+
+
+def _toxicity(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
+    metrics = _metrics(cells, model=model, task="toxicity", split="test", method=_headline(config))
+    return {"metrics": metrics, "choices": _choices(config, cells, model)} if metrics else {}
+
+
+def _strength(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
+    metrics = _metrics(cells, model=model, task="toxicity", split="dev", method=["base", "lm_steer"])
+    choices = _choices(config, cells, model, method="lm_steer")
+    return {"metrics": metrics, "choices": choices} if choices else {}
+
+
+def _sentiment(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
+    if (model, "lm_steer", "sentiment", "test") not in cells:
+        return {}
+    return {"metrics": _metrics(cells, model=model, task="sentiment", split="test", method=["base", "lm_steer"])}
+
+
+def _composition(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
+    return _of_variants(cells, model, _composed(config))
+
+
+def _transfer(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
+    transferred = _transferred(config)
+    if not transferred or _whole(config) is None:
+        return {}
+    variant = config["variants"][transferred[0]]
+    models = [variant["from"], variant["models"][0]]
+    methods = ["base", _whole(config), transferred[0]]
+    return {"metrics": _metrics(cells, model=models, task="toxicity", split="test", method=methods)}
+
+
+def _data_efficiency(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
+    return _of_variants(cells, model, _subsets(config))
+
+
+def _adaptor_cells(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
+    found = list(_adaptors(config))
+    return _of_variants(cells, model, found) if len(found) > 1 else {}
+
+
+def _size(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
+    models = config["run"]["models"]
+    metrics = _metrics(cells, model=models, task="toxicity", split="test", method=["base", "lm_steer"])
+    steers = _steers(config, models)
+    return {"metrics": metrics, "steers": steers, "models": _models(models)} if steers else {}
+
+
+def _replication(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
+    if (model, "lm_steer", "toxicity", "test") not in cells:
+        return {}
+    methods = ["base", "lm_steer", "transferred_lm_steer", *_subsets(config)]
+    metrics = _metrics(cells, model=model, task=["toxicity", "sentiment"], split="test", method=methods)
+    # The dev cells hold the other strengths of the paper's strength table.
+    return {
+        "metrics": metrics,
+        "choices": _choices(config, cells, model, method="lm_steer"),
+        "steers": _steers(config, [model]),
+        "models": _models([model]),
+    }
+
+
+def _interpretation(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
+    if (model, "lm_steer", "toxicity", "test") not in cells:
+        return {}
+    seed = seeds_of(config, "toxicity")[0]
+    at = {"model": model, "method": "lm_steer", "task": "toxicity", "seed": seed}
+    return {"interpretation": [names.INTERPRETATION.format(**at)]}
+
+
+def _official_grid(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
+    mirror = config["data"]["mirror"]
+    there = mirror and not sources.mirror_lacks(Path(mirror), {"official_generations": "mirror"})
+    return {"grid": [names.OFFICIAL_GRID]} if there else {}
+
+
+_INPUTS = {
+    "toxicity": _toxicity,
+    "strength": _strength,
+    "sentiment": _sentiment,
+    "composition": _composition,
+    "directions": _interpretation,
+    "evidence": _interpretation,
+    "spectrum": _interpretation,
+    "transfer": _transfer,
+    "data_efficiency": _data_efficiency,
+    "adaptors": _adaptor_cells,
+    "size": _size,
+    "replication": _replication,
+    "official_grid": _official_grid,
+}
+
+
+def _of_variants(cells: Cells, model: str, variants: list[str]) -> dict[str, list[str]]:
+    found = _metrics(cells, model=model, task="toxicity", split="test", method=variants)
+    if not found:
+        return {}
+    return {"metrics": _metrics(cells, model=model, task="toxicity", split="test", method="base") + found}
+
+
+def _choices(config: dict, cells: Cells, model: str, method: str | None = None) -> list[str]:
+    chosen = [cell for cell in cells.values() if cell.model == model and cell.task == "toxicity" and cell.split == "dev"]
+    return [
+        names.CHOICE.format(model=model, method=cell.method, task=cell.task)
+        for cell in chosen
+        if cell.method in METHODS and method in (None, cell.method) and is_chosen(config, cell.method, cell.task)
+    ]
+
+
+def _steers(config: dict, models: list[str]) -> list[str]:
+    if "lm_steer" not in config["run"]["methods"]:
+        return []
+    seed = seeds_of(config, "toxicity")[0]
+    return [names.STEER.format(model=model, method="lm_steer", task="toxicity", seed=seed) for model in models]
+
+
+def _models(models: list[str]) -> list[str]:
+    return [names.MODEL.format(model=model) for model in models]
+
+
+# ---- variants by what they are for ----
+
+
+def _variants(config: dict, of: str) -> Iterator[tuple[str, dict]]:
+    return ((name, variant) for name, variant in config["variants"].items() if variant["of"] == of)
+
+
+def _composed(config: dict) -> list[str]:
+    return [name for name, variant in _variants(config, "composed_lm_steer") if len(variant.get("weights", {})) > 1]
+
+
+def _transferred(config: dict) -> list[str]:
+    return [name for name, _ in _variants(config, "transferred_lm_steer")]
+
+
+def _subsets(config: dict) -> list[str]:
+    """The variants that differ from LM-Steer in the number of training texts alone."""
+    return [name for name, variant in _variants(config, "lm_steer") if set(variant) - {"tasks"} == {"of", "texts"}]
+
+
+def _whole(config: dict) -> str | None:
+    """The variant that is LM-Steer as it is, at the size of the others."""
+    return next((name for name, variant in _variants(config, "lm_steer") if set(variant) - {"tasks"} == {"of"}), None)
+
+
+def _adaptors(config: dict) -> dict[str, str]:
+    """Variants that differ in adaptor or rank alone, and LM-Steer as it is, with names for readers."""
+    found = {}
+    for name, variant in _variants(config, "lm_steer"):
+        if set(variant) - {"of", "tasks"} <= {"adaptor", "rank"}:
+            here = instance(config, name, "toxicity").given
+            rank = f", rank {here['rank']}" if here.get("rank") and here["adaptor"] == "multiply" else ""
+            found[name] = here["adaptor"] + rank
+    return found
+
+
+def _label(name: str) -> str:
+    from steerlab.experiment.specs import scorer_label
+
+    return scorer_label(name) if name in TEXT_SCORERS else ""
