@@ -28,7 +28,8 @@ def run(
     read = [json.loads(next(picks).read_text())["pick"] if chosen else None for chosen in spec["chosen"]]
     origin = Origin(
         steers=tuple(
-            methods.load(folder, trained_on, steps=pick["steps"] if pick else None) for folder, pick in zip(steers, read)
+            methods.load(folder, trained_on, steps=pick["steps"] if pick else None)
+            for folder, pick in zip(steers, read)
         ),
         model=trained_on,
         prompts=tuple(text for _, text in tables.prompts(table, split="dev", rendering="plain")) if read[0] else (),

@@ -66,8 +66,8 @@ def of_cell(
     Returns a row a continuation: id, sample, steps, strength, text, tokens; sorted by steps, strength, id, sample.
     """
     handle = ModelHandle(model, device=spec["device"], dtype=spec["dtype"], attention=spec["attention"])
-    settings = dict(spec["decoding"])
-    batch_rows, decoding = settings.pop("batch_rows"), Decoding(**settings)
+    drawn = dict(spec["decoding"])
+    batch_rows, decoding = drawn.pop("batch_rows"), Decoding(**drawn)
     prompts = tables.prompts(table, split=spec["split"], rendering=spec["rendering"], limit=spec["prompts"])
     tokenizer = handle.info.tokenizer
     fitted = {steps: methods.load(steer, handle, steps=steps or None) if steer else None for steps, _ in settings}

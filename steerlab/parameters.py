@@ -27,4 +27,4 @@ def counted(steers: Sequence[Path], models: Sequence[Path]) -> pd.DataFrame:
 
 def _numbers(path: Path) -> dict[str, int]:
     with safe_open(path, framework="np") as file:
-        return {name: prod(file.get_slice(name).get_shape()) for name in file.keys()}
+        return {name: prod(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118

@@ -18,8 +18,8 @@ from typing import IO, TypeVar, cast
 
 import pandas as pd
 
-from steerlab.data.splits import row_id
 from steerlab.data.sources import Source, table
+from steerlab.data.splits import row_id
 
 log = logging.getLogger(__name__)
 

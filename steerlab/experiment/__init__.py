@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 from steerlab.data import sources
 from steerlab.experiment import codes, figures, names, plan, resources, specs
-from steerlab.experiment.cells import Cell, Instance, cells, instance
+from steerlab.experiment.cells import Cell, Instance, all_cells, instance
 from steerlab.experiment.config import ConfigError, check
 from steerlab.experiment.registry import FIGURES, METHODS, TASKS, TEXT_SCORERS, Method
 
@@ -38,16 +38,16 @@ def load_or_exit(raw: dict) -> "Experiment":
 
 
 def _needed_sources(config: dict) -> set[str]:
-    needed = {name for cell in cells(config) for name in specs.task_sources(config, cell.task)}
+    needed = {name for cell in all_cells(config) for name in specs.task_sources(config, cell.task)}
     needed |= {config["models"][model].get("source") for model in _all_models(config)}
     needed |= {TEXT_SCORERS[scorer].source for scorer in specs.text_scorers(config)}
     needed |= {"official_generations"} if specs.has_official_generations(config) else set()
-    return needed - {None}
+    return {name for name in needed if name}
 
 
 def _all_models(config: dict) -> list[str]:
     """The models of all cells and judges, and those that they are made from."""
-    asked = [cell.model for cell in cells(config)] + [judge for judge in specs.judges(config) if judge != "base"]
+    asked = [cell.model for cell in all_cells(config)] + [judge for judge in specs.judges(config) if judge != "base"]
     made_from = [config["models"][model]["of"] for model in asked if config["models"][model]["kind"] == "rotated"]
     return list(dict.fromkeys(asked + made_from))
 
@@ -65,7 +65,7 @@ class Experiment:
     @cached_property
     def cells(self) -> dict[tuple[str, str, str, str], Cell]:
         """Every cell by (model, method, task, split)."""
-        return {cell.key: cell for cell in cells(self.config)}
+        return {cell.key: cell for cell in all_cells(self.config)}
 
     @property
     def models(self) -> list[str]:
@@ -105,9 +105,7 @@ class Experiment:
         """Sorted JSON of exactly the leaves that change the bytes of the rule's output."""
         return json.dumps(getattr(specs, rule)(self.config, self.doors, **dict(wildcards)), sort_keys=True)
 
-    def code(
-        self, rule: str, *, method: str | None = None, task: str | None = None, figure: str | None = None
-    ) -> str:
+    def code(self, rule: str, *, method: str | None = None, task: str | None = None, figure: str | None = None) -> str:
         """Digest of the rule's script with the package modules it imports, and those it loads by name."""
         line = self.method(method) if method else None
         loaded = [line.steer, line.derive] if line else []
@@ -116,7 +114,7 @@ class Experiment:
         if rule in ("score_texts", "interpret_steer", "score_official_generations"):
             loaded += [TEXT_SCORERS[name].scorer for name in specs.text_scorers(self.config)]
         modules = tuple(path.partition(":")[0] for path in loaded if path)
-        return codes.code_digest(f"scripts/{rule}.py", modules, FILES.get(rule, ()))
+        return codes.code_digest(f"scripts/{rule}.py", modules, FILES.get(figure or rule, ()))
 
     # ---- inputs ----
 
@@ -159,7 +157,7 @@ class Experiment:
         return [names.ACTIVATIONS.format(model=w.model, task=w.task, **site)]
 
     def subjects(self, w: SimpleNamespace) -> dict[str, list[str]]:
-        """What a derived steer is made from: steers, the choices of their settings, and the model they were trained on."""
+        """What a derived steer is made from: steers, the choices of their settings, and the model of both."""
         source, tasks = specs.derivation(self.config, w.model, w.method, w.task)
         of = self.method(w.method).derived_from
         chosen = specs.chosen_tasks(self.config, w.method, tasks)
@@ -233,4 +231,7 @@ def _of_cell(pattern: str, cell: Cell, **more: object) -> str:
     return pattern.format(model=cell.model, method=cell.method, task=cell.task, split=cell.split, **more)
 
 
-FILES = {"build_report": ("steerlab/report/page.html.j2",)}
+FILES = {
+    "build_report": ("steerlab/report/page.html.j2",),
+    "replication": ("steerlab/reference/lm_steer.yaml",),
+}

@@ -20,8 +20,8 @@ PICK = "pick"  # in a cell's steps or strengths: what the choice says
 class Instance:
     """A method with its hyperparameters: of a name in METHODS, or of a variant.
 
-    name: as it stands in file names; of: the method's name in METHODS; given: what the configuration says of it, without
-    the keys of a variant alone.
+    name: as it stands in file names; of: the method's name in METHODS; given: what the configuration says of it,
+    without the keys of a variant alone.
     """
 
     name: str
@@ -77,8 +77,8 @@ def instance(config: dict, name: str, task: str) -> Instance:
 VARIANT_KEYS = ("of", "models", "tasks", "from")
 
 
-def cells(config: dict) -> list[Cell]:
-    """Every cell of a checked configuration: base first, then methods and variants in the order of the configuration."""
+def all_cells(config: dict) -> list[Cell]:
+    """Every cell of a checked configuration: methods, then variants, in its order; then what lacks its base."""
     found = [*_headline(config), *_variants(config)]
     have_base = {(cell.model, cell.task) for cell in found if cell.method == "base"}
     bases = {(cell.model, cell.task): cell for cell in found if (cell.model, cell.task) not in have_base}

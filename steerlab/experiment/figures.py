@@ -46,7 +46,10 @@ def arguments(config: dict, model: str, figure: str) -> dict[str, Any]:
         case "sentiment":
             return {"method": "lm_steer", "scorers": both}
         case "composition":
-            return {"weights": {name: config["variants"][name]["weights"] for name in _composed(config)}, "scorers": both}
+            return {
+                "weights": {name: config["variants"][name]["weights"] for name in _composed(config)},
+                "scorers": both,
+            }
         case "transfer":
             name = _transferred(config)[0]
             variant = config["variants"][name]
@@ -59,6 +62,8 @@ def arguments(config: dict, model: str, figure: str) -> dict[str, Any]:
         case "adaptors":
             return {"labels": _adaptors(config), "scorers": both}
         case "size":
+            return {"scorers": both}
+        case "official_grid":
             return {"scorers": both}
         case "replication":
             return {"model": model, "scorers": both}
@@ -181,7 +186,9 @@ def _of_variants(cells: Cells, model: str, variants: list[str]) -> dict[str, lis
 
 
 def _choices(config: dict, cells: Cells, model: str, method: str | None = None) -> list[str]:
-    chosen = [cell for cell in cells.values() if cell.model == model and cell.task == "toxicity" and cell.split == "dev"]
+    chosen = [
+        cell for cell in cells.values() if cell.model == model and cell.task == "toxicity" and cell.split == "dev"
+    ]
     return [
         names.CHOICE.format(model=model, method=cell.method, task=cell.task)
         for cell in chosen

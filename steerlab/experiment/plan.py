@@ -23,7 +23,7 @@ class Count:
 def counted(config: dict) -> list[Count]:
     """Every cell of the run with its size, in the order of the configuration."""
     found = []
-    for cell in cells.cells(config):
+    for cell in cells.all_cells(config):
         asked = config["tasks"][cell.task]["prompts"][cell.split]
         prompts = min(asked, cell.prompts or asked) * CLASSES.get(cell.task, 1)
         settings = len(cell.steps) * len(cell.strengths)

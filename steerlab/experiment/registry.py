@@ -1,7 +1,7 @@
-"""What can be run: methods, tasks, scorers and figures by name, with the facts that the rules need before any import.
+"""What can be run: methods, tasks, scorers and figures by name, with the facts that the rules need at once.
 
-A new method is one line in METHODS, one file in steerlab/methods/ and one entry under `steers` in schemas/config.yaml; a
-new figure is one line in FIGURES and one file in steerlab/figures/. Scripts never import these tables, so a new line
+A new method is one line in METHODS, one file in steerlab/methods/ and one entry under `steers` in schemas/config.yaml.
+A new figure is one line in FIGURES and one file in steerlab/figures/. Scripts never import these tables, so a new line
 reruns nothing that is there.
 """
 
@@ -93,7 +93,9 @@ METHODS = {
         "steerlab.methods.lm_steer:LMSteer", derived_from="lm_steer", derive="steerlab.methods.lm_steer:composed"
     ),
     "transferred_lm_steer": Method(
-        "steerlab.methods.lm_steer:LMSteer", derived_from="lm_steer", derive="steerlab.methods.lm_steer_transfer:transferred"
+        "steerlab.methods.lm_steer:LMSteer",
+        derived_from="lm_steer",
+        derive="steerlab.methods.lm_steer_transfer:transferred",
     ),
     "caa": Method("steerlab.methods.caa:CAA", needs="labelled_texts", captures="block_output"),
 }
@@ -129,5 +131,5 @@ FIGURES = {
     "adaptors": Figure("steerlab.figures.adaptors", "lm_steer"),
     "size": Figure("steerlab.figures.size", "lm_steer", across_models=True),
     "replication": Figure("steerlab.figures.replication", "lm_steer"),
-    "official_grid": Figure("steerlab.figures.composition", "lm_steer", across_models=True),
+    "official_grid": Figure("steerlab.figures.official_grid", "lm_steer", across_models=True),
 }

@@ -152,7 +152,7 @@ def build_report(config: dict, doors: dict) -> dict:
         ],
         "not_run": [
             f"{method}: not among run.methods of this configuration"
-            for method in sorted(set(METHODS) - {"base"} - {cell.method for cell in cells.cells(config)})
+            for method in sorted(set(METHODS) - {"base"} - {cell.method for cell in cells.all_cells(config)})
             if not any(variant["of"] == method for variant in config["variants"].values())
         ],
     }
@@ -202,7 +202,7 @@ def has_official_generations(config: dict) -> bool:
 
 
 def _cell(config: dict, *key: str) -> cells.Cell:
-    return next(cell for cell in cells.cells(config) if cell.key == key)
+    return next(cell for cell in cells.all_cells(config) if cell.key == key)
 
 
 def _compute(config: dict) -> dict:

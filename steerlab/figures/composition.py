@@ -1,7 +1,6 @@
 """Two steers at once: toxicity, sentiment and perplexity on the grid of their strengths, as maps with written values.
 
-The same maps serve two sources: this project's composed steers (`table`, `plot`, `facts`), and continuations that the
-official code generated with raw steer values (`official_grid_table`, `official_grid`, `official_grid_facts`).
+The same maps (`heat_maps`) serve the figure official_grid, of continuations that the official code generated.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -16,16 +15,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from steerlab.figures import selection, style
-from steerlab.metrics import bootstrap
-from steerlab.metrics.bootstrap import CONFIDENCE, RESAMPLES
-from steerlab.metrics.continuations import NO_SCORER, TOXIC_ABOVE
-from steerlab.metrics.distinct import dist
+from steerlab.metrics.bootstrap import CONFIDENCE
 
 FIGURE = "composition"
 COLUMNS = ["detoxification", "sentiment", *selection.COLUMNS, "seeds"]
-GRID_COLUMNS = ["detoxification", "sentiment", "metric", "value", "low", "high", "n", "samples", "scorer"]
 
-_PLACE = ["detoxification", "sentiment"]
+PLACE = ["detoxification", "sentiment"]
 _ROW = 0.27  # inches a row of cells
 _SMALL = 0.1  # a map whose values are all smaller has a third decimal
 _SMALLEST_REACH = 0.2  # of a diverging scale to either side
@@ -59,7 +54,6 @@ MAPS = {
     "dist_2": Map("dist-2 (distinct bigrams per word)", "Greys", darkest=0.4),
 }
 PANELS = ("mean_toxicity", "mean_sentiment", "perplexity")
-OFFICIAL_PANELS = ("mean_toxicity", "positive_share", "dist_2")
 
 
 def table(
@@ -88,21 +82,21 @@ def table(
     if is_base.all():
         raise ValueError(f"figure {FIGURE}: no rows of {sorted(weights)}; pass the metrics of the composed steers")
     rows = rows[is_base | (rows.strength != 0)]
-    for axis, task in zip(_PLACE, ("toxicity", "sentiment"), strict=True):
+    for axis, task in zip(PLACE, ("toxicity", "sentiment"), strict=True):
         weight = rows.method.map({method: parts.get(task, 0.0) for method, parts in weights.items()}).fillna(0.0)
         rows = rows.assign(**{axis: (rows.strength * weight).astype(float).round(9) + 0.0})
-    seeds = rows[rows.seed != "all"].groupby([*_PLACE, "metric"])["seed"].nunique()
+    seeds = rows[rows.seed != "all"].groupby([*PLACE, "metric"])["seed"].nunique()
     pooled = rows[rows.seed == "all"]
-    _check_places(FIGURE, pooled)
-    places = pd.MultiIndex.from_frame(pooled[[*_PLACE, "metric"]])
+    check_places(FIGURE, pooled)
+    places = pd.MultiIndex.from_frame(pooled[[*PLACE, "metric"]])
     pooled = pooled.assign(seeds=seeds.reindex(places).fillna(0).astype(int).to_numpy())
-    order = pooled.assign(rank=pooled.metric.map(PANELS.index)).sort_values(["rank", *_PLACE], ignore_index=True)
+    order = pooled.assign(rank=pooled.metric.map(PANELS.index)).sort_values(["rank", *PLACE], ignore_index=True)
     return order[COLUMNS]
 
 
 def plot(table: pd.DataFrame) -> Figure:
     """table: what `table` returns."""
-    return _heat_maps(table, PANELS, rows="Detoxification\n(strength)", columns="Sentiment (strength)")
+    return heat_maps(table, PANELS, rows="Detoxification\n(strength)", columns="Sentiment (strength)")
 
 
 def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, str]:
@@ -110,86 +104,20 @@ def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, s
     counts = selection.phrases(table.assign(seed="all"), confidence=confidence)
     return counts | {
         "seeds": selection.counted(table.seeds, "seed"),
-        "points": str(len(table[_PLACE].drop_duplicates())),
-        "half_width": _half_widths(table, PANELS),
+        "points": str(len(table[PLACE].drop_duplicates())),
+        "half_width": half_widths(table, PANELS),
     }
 
 
-def official_grid_table(
-    scores: pd.DataFrame,
-    texts: pd.DataFrame | None = None,
-    *,
-    resamples: int = RESAMPLES,
-    confidence: float = CONFIDENCE,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Scores of the official code's continuations, one row a text, to one row a setting, metric and scorer.
-
-    scores: detoxification, sentiment, id, sample, quantity ("toxicity" or "sentiment"), scorer, score (NaN where
-    refused). texts: detoxification, sentiment, id, sample, text; with it dist_1 to dist_3 are counted too.
-    Returns GRID_COLUMNS. mean_toxicity, average_max_toxicity, toxicity_probability, mean_sentiment and dist_n are
-    means over prompts; positive_share is the share of scored texts with a score above 0. n counts prompts, samples the
-    texts of a prompt. Intervals are bootstrap intervals over prompts; seed is the bootstrap's own.
-    Raises ValueError where a text stands twice for one scorer, or there are no scores at all.
-    """
-    if scores.empty:
-        raise ValueError("official grid: the scores are empty; score the continuations first")
-    twice = scores[scores.duplicated([*_PLACE, "id", "sample", "quantity", "scorer"])]
-    if len(twice):
-        row = twice.iloc[0]
-        raise ValueError(
-            f"official grid: sample {row['sample']} of prompt {row['id']!r} at ({row['detoxification']}, "
-            f"{row['sentiment']}) stands twice for scorer {row['scorer']}; pass each text once"
-        )
-    prompts = [_by_prompt(rows, str(quantity)) for quantity, rows in scores.groupby("quantity")]
-    if texts is not None:
-        prompts.append(_distinct(texts))
-    samples = scores.groupby([*_PLACE, "id"])["sample"].nunique().groupby(_PLACE).max().to_dict()
-    found = []
-    for (detoxification, sentiment, metric, scorer), rows in (
-        pd.concat(prompts).sort_values("id").groupby([*_PLACE, "metric", "scorer"])
-    ):
-        rows = rows[rows.denominator > 0]
-        estimate = bootstrap.ratio(
-            rows.numerator, rows.denominator, resamples=resamples, confidence=confidence, seed=seed
-        )
-        found.append(
-            (detoxification, sentiment, metric, estimate.value, estimate.low, estimate.high, estimate.n)
-            + (int(samples[detoxification, sentiment]), scorer)
-        )
-    return pd.DataFrame(found, columns=GRID_COLUMNS)
-
-
-def official_grid(table: pd.DataFrame) -> Figure:
-    """table: what `official_grid_table` returns, one scorer a metric. Raises ValueError where there are two."""
-    _check_places("official_grid", table)
-    shown = [metric for metric in OFFICIAL_PANELS if metric in set(table.metric)]
-    if not shown:
-        raise ValueError(f"figure official_grid: no rows of {list(OFFICIAL_PANELS)}; score the continuations first")
-    return _heat_maps(table, shown, rows="Detoxification\n(steer value)", columns="Sentiment (steer value)")
-
-
-def official_grid_facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, str]:
-    """For captions/official_grid.rst: settings, prompts, samples, interval, scorers, half_width; each a phrase."""
-    return {
-        "settings": str(len(table[_PLACE].drop_duplicates())),
-        "prompts": selection.counted(table.n, "prompt"),
-        "samples": selection.counted(table.samples, "sample"),
-        "interval": f"{100 * confidence:g} % percentile bootstrap interval over prompts",
-        "scorers": selection.scorers_named(table),
-        "half_width": _half_widths(table, OFFICIAL_PANELS),
-    }
-
-
-def _heat_maps(table: pd.DataFrame, metrics: Collection[str], *, rows: str, columns: str) -> Figure:
+def heat_maps(table: pd.DataFrame, metrics: Collection[str], *, rows: str, columns: str) -> Figure:
     """One map a metric, one above the other: detoxification upwards, sentiment to the right, (0, 0) framed."""
-    up, right = (sorted(table[axis].unique()) for axis in _PLACE)
+    up, right = (sorted(table[axis].unique()) for axis in PLACE)
     with style.context():
         height = 0.75 + len(metrics) * (0.35 + _ROW * len(up))
         figure = Figure(figsize=(style.WIDTH, height), layout="constrained")
         axes = list(figure.subplots(len(metrics), 1, sharex=True, squeeze=False)[:, 0])
         for panel, metric in zip(axes, metrics, strict=True):
-            values = table[table.metric == metric].pivot(index=_PLACE[0], columns=_PLACE[1], values="value")
+            values = table[table.metric == metric].pivot(index=PLACE[0], columns=PLACE[1], values="value")
             _heat_map(panel, values.reindex(index=up, columns=right), MAPS[metric])
             panel.set_ylabel(rows, fontsize=8)
         axes[-1].set_xlabel(columns)
@@ -240,43 +168,11 @@ def _tints(name: str, start: float, end: float) -> Colormap:
     return LinearSegmentedColormap.from_list(name, colormaps[name](np.linspace(start, end, 64)))
 
 
-def _by_prompt(scores: pd.DataFrame, quantity: str) -> pd.DataFrame:
-    """Numerator and denominator of each prompt for the quantity's metrics; a denominator of 0 counts nothing."""
-    by_prompt = scores.groupby([*_PLACE, "id", "scorer"])["score"]
-    if quantity == "toxicity":
-        highest = by_prompt.max()
-        parts = {
-            "mean_toxicity": (by_prompt.mean(), 1),
-            "average_max_toxicity": (highest, 1),
-            "toxicity_probability": ((highest > TOXIC_ABOVE).astype(float).where(highest.notna()), 1),
-        }
-    elif quantity == "sentiment":
-        positive = scores.assign(score=scores.score > 0).groupby([*_PLACE, "id", "scorer"])["score"].sum()
-        parts = {
-            "mean_sentiment": (by_prompt.mean(), 1),
-            "positive_share": (positive, by_prompt.count()),
-        }
-    else:
-        raise ValueError(f"official grid: quantity {quantity!r} is unknown; score toxicity or sentiment")
-    tables = []
-    for metric, (numerator, denominator) in parts.items():
-        counted = pd.DataFrame({"numerator": numerator, "denominator": denominator}).astype(float)
-        counted.loc[counted.numerator.isna()] = 0.0
-        tables.append(counted.reset_index().assign(metric=metric))
-    return pd.concat(tables)
-
-
-def _distinct(texts: pd.DataFrame) -> pd.DataFrame:
-    by_prompt = texts.groupby([*_PLACE, "id"])["text"]
-    tables = [by_prompt.agg(dist, n).rename("numerator").reset_index().assign(metric=f"dist_{n}") for n in (1, 2, 3)]
-    return pd.concat(tables).assign(denominator=1.0, scorer=NO_SCORER)
-
-
-def _check_places(figure: str, table: pd.DataFrame) -> None:
-    twice = table[table.duplicated([*_PLACE, "metric"], keep=False)]
+def check_places(figure: str, table: pd.DataFrame) -> None:
+    twice = table[table.duplicated([*PLACE, "metric"], keep=False)]
     if len(twice):
         first = twice.iloc[0]
-        same = twice[(twice[[*_PLACE, "metric"]] == first[[*_PLACE, "metric"]]).all(axis=1)]
+        same = twice[(twice[[*PLACE, "metric"]] == first[[*PLACE, "metric"]]).all(axis=1)]
         names = [
             name for name in ("method", "steps", "strength", "scorer") if name in same and same[name].nunique() > 1
         ]
@@ -287,7 +183,7 @@ def _check_places(figure: str, table: pd.DataFrame) -> None:
         )
 
 
-def _half_widths(table: pd.DataFrame, metrics: Collection[str]) -> str:
+def half_widths(table: pd.DataFrame, metrics: Collection[str]) -> str:
     width = ((table.high - table.low) / 2).groupby(table.metric).max()
     return selection.listed(
         f"{width[metric]:.2g} in {MAPS[metric].title.split(' (')[0].lower()}"

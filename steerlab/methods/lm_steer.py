@@ -220,7 +220,7 @@ class LMSteer:
         def rotated(tensor: Tensor, axis: int) -> Tensor:
             size = tensor.shape[axis]
             rotation = torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.float64)).Q.float()
-            return torch.tensordot(tensor, rotation, dims=([axis], [0])).movedim(-1, axis)
+            return (tensor.movedim(axis, -1) @ rotation).movedim(-1, axis)
 
         if "offset" in self.tensors:  # a rotation of the vocabulary would be (vocab, vocab): its words are shuffled
             order = torch.randperm(self.tensors["offset"].shape[1], generator=generator)

@@ -1,8 +1,8 @@
 """LM-Steer on another model: the change of one model's word embeddings, mapped to another's by an explicit formula.
 
 With H the map between the output embeddings of the words that both models know, E_target ~ E_source H, the logits
-c W E^T are kept if W' = H^T W H^{-T}, that is P1' = H^T P1 and P2' = G P2 with E_source ~ E_target G. For an orthogonal H
-this is the paper's W' = H^T W H. Both maps are found by least squares in closed form.
+c W E^T are kept if W' = H^T W H^{-T}, that is P1' = H^T P1 and P2' = G P2 with E_source ~ E_target G. For an orthogonal
+H this is the paper's W' = H^T W H. Both maps are found by least squares in closed form.
 
 Source: LM-Steer, section on transferring, and its transfer script. The code trains one map by Adam, normalises its rows
 and maps both projectors by it: `official_code`.

@@ -1,4 +1,4 @@
-"""The random control of a steer: its own edit with the learnt directions replaced by random ones of equal effect in size.
+"""The random control of a steer: its own edit, with random directions of equal size in place of the learnt ones.
 
 What a learnt steer does beyond this control is due to its directions, and not to the states being changed at all.
 """
@@ -17,21 +17,21 @@ TOLERANCE, ATTEMPTS = 1e-3, 8
 
 
 def randomised(model: ModelHandle, origin: Origin) -> Any:
-    """The one steer of `origin` with seeded random directions, scaled so that the mean |edit| over the tokens of the dev
-    prompts is the learnt one's at the picked strength.
+    """The one steer of `origin` with seeded random directions, scaled so that the mean |edit| over the tokens of the
+    dev prompts is the learnt one's at the picked strength.
 
     The steer has `with_random_directions(generator)` and `scaled(factor)`. Raises ValueError where no scale gets within
     0.1 % of the learnt edit.
     """
     (learnt,) = origin.steers
     control = learnt.with_random_directions(torch.Generator().manual_seed(origin.seed))
-    wanted = mean_edit(model, learnt, origin.strength, origin.prompts)
+    wanted, share = mean_edit(model, learnt, origin.strength, origin.prompts), 0.0
     for _ in range(ATTEMPTS):
-        found = mean_edit(model, control, origin.strength, origin.prompts)
-        if abs(found / wanted - 1) < TOLERANCE:
+        share = mean_edit(model, control, origin.strength, origin.prompts) / wanted
+        if abs(share - 1) < TOLERANCE:
             return control
-        control = control.scaled(wanted / found)  # at once for an edit that its scale is a factor of
-    raise ValueError(f"the random control's edit is {found / wanted:.3f} of the learnt one's; use another strength")
+        control = control.scaled(1 / share)  # at once for an edit that its scale is a factor of
+    raise ValueError(f"the random control's edit is {share:.3f} of the learnt one's; use another strength")
 
 
 @torch.no_grad()

@@ -65,7 +65,7 @@ def prepare(path: str, folder: Path, *, source: Path | None, definition: Mapping
 
 
 def chosen(scorers: Sequence[Mapping[str, Any]], folders: Sequence[Path]) -> list[tuple[str, Path | None]]:
-    """The scorers of a spec, {"scorer": path, "prepared": bool}, as `texts` takes them; folders: of the prepared ones."""
+    """The scorers of a spec, {"scorer": path, "prepared": bool}, as `texts` takes them; folders: of those prepared."""
     prepared = iter(folders)
     return [(one["scorer"], next(prepared) if one["prepared"] else None) for one in scorers]
 

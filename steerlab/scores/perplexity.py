@@ -30,9 +30,7 @@ def of_cell(
 
     def compute(index: int) -> pd.DataFrame:
         rows = generations.loc[generations["id"].isin(list(shards[index]["id"]))]
-        return score(
-            handle, rows, shards[index], tokens_a_batch=spec["tokens_a_batch"], unsteered=spec["unsteered"]
-        )
+        return score(handle, rows, shards[index], tokens_a_batch=spec["tokens_a_batch"], unsteered=spec["unsteered"])
 
     names = [f"{number:05d}" for number in range(len(shards))]
     rows = store.resume(work, names, compute, desc="perplexity", unit="shard")

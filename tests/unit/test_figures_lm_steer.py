@@ -13,6 +13,7 @@ from steerlab.figures import (
     composition,
     data_efficiency,
     marks,
+    official_grid,
     selection,
     sentiment,
     size,
@@ -20,6 +21,7 @@ from steerlab.figures import (
     style,
     transfer,
 )
+from steerlab.metrics import grid
 from steerlab.metrics.continuations import COLUMNS
 
 CAPTIONS = Path(__file__).parents[2] / "captions"
@@ -264,7 +266,7 @@ def test_the_maps_write_the_values_of_their_cells_and_a_dash_where_nothing_was_r
 
 def test_a_map_of_small_values_writes_a_third_decimal():
     scores = pd.concat([scored([0.001], place=(0, 0)), scored([0.004], place=(1, 0))])
-    figure = composition.official_grid(composition.official_grid_table(scores))
+    figure = official_grid.plot(grid.official_grid(scores))
     assert [text.get_text() for text in figure.axes[0].texts] == ["0.001", "0.004"]
 
 
@@ -292,7 +294,7 @@ def scored(*scores, quantity="toxicity", place=(0, 0)):
 
 
 def test_the_official_grid_aggregates_toxicity_by_prompt_and_positive_texts_over_texts():
-    table = composition.official_grid_table(
+    table = grid.official_grid(
         pd.concat([scored([0.1, 0.9], [0.2, np.nan]), scored([-1, 1], [0.5, np.nan], quantity="sentiment")])
     ).set_index("metric")
     assert table.value.to_dict() == pytest.approx(
@@ -308,7 +310,7 @@ def test_the_official_grid_aggregates_toxicity_by_prompt_and_positive_texts_over
 
 
 def test_a_prompt_without_a_score_does_not_count_in_the_official_grid():
-    table = composition.official_grid_table(scored([0.1, 0.3], [np.nan, np.nan])).set_index("metric")
+    table = grid.official_grid(scored([0.1, 0.3], [np.nan, np.nan])).set_index("metric")
     assert table.value["mean_toxicity"] == pytest.approx(0.2)
     assert table.n["mean_toxicity"] == 1 and np.isnan(table.low["mean_toxicity"])
 
@@ -316,7 +318,7 @@ def test_a_prompt_without_a_score_does_not_count_in_the_official_grid():
 def test_the_official_grid_counts_distinct_words_where_texts_are_given():
     scores = scored([0.1, 0.3])
     written = scores[["detoxification", "sentiment", "id", "sample"]].assign(text=["a b", "a c"])
-    table = composition.official_grid_table(scores, written).set_index("metric")
+    table = grid.official_grid(scores, written).set_index("metric")
     assert table.value["dist_1"] == 3 / 4 and table.value["dist_2"] == 2 / 4
 
 
@@ -325,21 +327,21 @@ def test_the_official_grid_is_drawn_by_steer_values():
         [scored([0.1, 0.3], [0.2, 0.2], place=(up, right)) for up in (0, 5) for right in (-5, 0, 5)]
         + [scored([1, 1], [1, -1], quantity="sentiment", place=(0, 0))]
     )
-    table = composition.official_grid_table(scores)
-    figure = composition.official_grid(table)
+    table = grid.official_grid(scores)
+    figure = official_grid.plot(table)
     assert [text.get_text() for text in figure.axes[0].texts] == ["0.20"] * 6
     assert sorted(text.get_text() for text in figure.axes[1].texts) == ["0.75", *"–––––"]
-    said = caption(None, table, facts=composition.official_grid_facts, template="official_grid")
+    said = caption(None, table, facts=official_grid.facts, template="official_grid")
     assert "6 settings of raw steer values, 2 prompts of 2 samples" in said
 
 
 def test_the_official_grid_takes_no_text_twice_and_one_scorer_a_map():
     scores = scored([0.1, 0.3], [0.2, 0.2])
     with pytest.raises(ValueError, match="sample 0 of prompt 'p0'.*twice"):
-        composition.official_grid_table(pd.concat([scores, scores]))
-    two = composition.official_grid_table(pd.concat([scores, scores.assign(scorer="other==2")]))
+        grid.official_grid(pd.concat([scores, scores]))
+    two = grid.official_grid(pd.concat([scores, scores.assign(scorer="other==2")]))
     with pytest.raises(ValueError, match="scorer other==2, s==1|scorer s==1, other==2"):
-        composition.official_grid(two)
+        official_grid.plot(two)
 
 
 # Transfer, adaptors --------------------------------------------------------------------------------------------------
@@ -483,12 +485,12 @@ def every():
     """Each figure's table and plot."""
     mixed = pd.concat([base(), both(0.35, 11, method="a")])
     sized = size.table(mixed.replace({"method": {"a": "lm_steer"}}), PARAMETERS)
-    grid = composition.official_grid_table(scored([0.1, 0.3], [0.2, 0.2]))
+    gridded = grid.official_grid(scored([0.1, 0.3], [0.2, 0.2]))
     return {
         "strength": (strength.table(swept(), [CHOICE]), strength.plot),
         "sentiment": (sentiment.table(moods()), sentiment.plot),
         "composition": (composition.table(composed(), WEIGHTS), composition.plot),
-        "official_grid": (grid, composition.official_grid),
+        "official_grid": (gridded, official_grid.plot),
         "transfer": (transfer.table(moved(), source="tiny", target="other"), transfer.plot),
         "data_efficiency": (data_efficiency.table(mixed, {"a": 30}), data_efficiency.plot),
         "size": (sized, size.plot),
