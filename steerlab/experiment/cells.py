@@ -123,8 +123,8 @@ def _headline(config: dict) -> Iterator[Cell]:
 def _settings(config: dict, model: str, method: str, task: str, split: str):
     """(steps, strengths, chosen_by) of a headline cell; None where it is not run."""
     here = instance(config, method, task)
-    if here.method.steer is None:
-        return (0,), (0.0,), None
+    if here.method.steer is None:  # on dev prompts the base alone is needed, for the choices
+        return ((0,), (0.0,), None) if split == "test" or method == "base" else None
     if here.method.derived_from:
         # A control or a transfer stands beside the pick of what it is derived from.
         parent = (model, here.method.derived_from, task)
@@ -137,7 +137,8 @@ def _settings(config: dict, model: str, method: str, task: str, split: str):
 
 def _variants(config: dict) -> Iterator[Cell]:
     sweep = config["run"]["sweep"]
-    for name, variant in config["variants"].items():
+    for name in config["run"]["variants"]:
+        variant = config["variants"][name]
         for task in variant.get("tasks", config["run"]["tasks"]):
             for model in variant.get("models", config["run"]["models"]):
                 here = instance(config, name, task)

@@ -105,6 +105,9 @@ def _unknown_names(config: dict) -> Iterator[str]:
     for method in config["run"]["methods"]:
         if method not in METHODS:
             yield f"run.methods: unknown method {method!r}{nearest(method, METHODS)}"
+    for variant in config["run"]["variants"]:
+        if variant not in config["variants"]:
+            yield f"run.variants: unknown variant {variant!r}{nearest(variant, config['variants'])}"
     for task in config["run"]["tasks"]:
         if task not in TASKS:
             yield f"run.tasks: unknown task {task!r}{nearest(task, TASKS)}"
@@ -179,7 +182,8 @@ def _misfits(method: str, given: dict, where: str) -> Iterator[str]:
 
 
 def _impossible_variants(config: dict) -> Iterator[str]:
-    for name, variant in config["variants"].items():
+    for name in config["run"]["variants"]:
+        variant = config["variants"][name]
         parent = METHODS[variant["of"]].derived_from or variant["of"]
         if parent not in config["run"]["methods"]:
             yield f"variants.{name}: it stands beside {parent}, which is not in run.methods; add it"

@@ -211,7 +211,8 @@ def _models(models: list[str]) -> list[str]:
 
 
 def _variants(config: dict, of: str) -> Iterator[tuple[str, dict]]:
-    return ((name, variant) for name, variant in config["variants"].items() if variant["of"] == of)
+    named = ((name, config["variants"][name]) for name in config["run"]["variants"])
+    return ((name, variant) for name, variant in named if variant["of"] == of)
 
 
 def _composed(config: dict) -> list[str]:

@@ -153,7 +153,7 @@ def build_report(config: dict, doors: dict) -> dict:
         "not_run": [
             f"{method}: not among run.methods of this configuration"
             for method in sorted(set(METHODS) - {"base"} - {cell.method for cell in cells.all_cells(config)})
-            if not any(variant["of"] == method for variant in config["variants"].values())
+            if not any(config["variants"][name]["of"] == method for name in config["run"]["variants"])
         ],
     }
 
