@@ -1,7 +1,7 @@
 """The cells of a run: which method is asked on which task and split of which model, at what size and which settings.
 
 A method named in `run.methods` is run at the headline size (`run.seeds`, the task's prompts and samples); a variant, an
-ablation named under `variants`, at the size of `run.sweep`, on the first of the same prompts and samples, so that the
+ablation named in `run.variants`, at the size of `run.sweep`, on the first of the same prompts and samples, so that the
 unsteered model's headline texts are its base as well.
 """
 
