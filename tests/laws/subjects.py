@@ -4,10 +4,12 @@ A method registered later is a subject as soon as it has its line in the registr
 """
 
 import functools
+import inspect
 import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
@@ -16,15 +18,16 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from steerlab import activations, models, sites
-from steerlab.experiment.registry import METHODS
+from steerlab.experiment.registry import METHODS, Method
 from steerlab.methods import load_class
-from steerlab.methods.protocol import Steer
+from steerlab.methods.protocol import Origin, Steer
 from steerlab.models import ModelHandle
 from steerlab.sites import SCOPES, Edit, Site, Where
 from steerlab.tiny_models import FAMILIES, byte_tokenizer, tiny_config
 
 LAYERS = 3
 METHOD_FAMILIES = ("gpt2", "llama")  # learned positions and a bias everywhere; rotary and grouped queries
+WEIGHTS = {"toxicity": 1.0, "sentiment": 0.5}  # of a composition
 _TEMPORARY = tempfile.TemporaryDirectory(prefix="steerlab-laws-")  # gone when the tests end
 STEERS = tuple(name for name, method in METHODS.items() if method.steer is not None)
 
@@ -67,17 +70,37 @@ def training_texts() -> pd.DataFrame:
 
 
 def fit(method: str, family: str, seed: int = 0) -> Steer:
-    """A registered method fitted on the training texts with its default hyperparameters."""
-    model, line, data = handle(family), METHODS[method], training_texts()
+    """A registered method fitted on the training texts, or derived from one that is, with its default hyperparameters."""
+    line = METHODS[method]
+    if line.derived_from:
+        return _derived(line, family, seed)
+    model, data = handle(family), training_texts()
     captured = None
     if line.captures:
-        rows = activations.select(model.info.tokenizer, list(data.text), line.positions)
-        store = Path(tempfile.mkdtemp(dir=_TEMPORARY.name))
-        captured = activations.capture(model, rows, line.captures, folder=store, batch_rows=4, shard_rows=4)
+        captured = capture(model, list(data.text), line.captures, line.positions)
     return load_class(line.steer).fit(model, data, captured, seed=seed)
 
 
 fitted = functools.cache(fit)
+
+
+def _derived(line: Method, family: str, seed: int) -> Steer:
+    """From one steer of the same model, or from as many as it wants weights for: of other seeds, for want of tasks."""
+    module, _, function = line.derive.partition(":")
+    derive = getattr(import_module(module), function)
+    weights = {"weights": WEIGHTS} if "weights" in inspect.signature(derive).parameters else {}
+    steers = [fitted(line.derived_from, family, seed + i) for i in range(len(WEIGHTS) if weights else 1)]
+    prompts = tuple(training_texts().text)
+    return derive(handle(family), Origin(tuple(steers), handle(family), prompts, strength=1.0, seed=seed), **weights)
+
+
+def capture(
+    model: ModelHandle, texts: list[str], site: str, positions: activations.Positions = "all", batch_rows: int = 4
+) -> activations.Activations:
+    """The states of texts at a site, in a store that is gone when the tests end."""
+    rows = activations.select(model.info.tokenizer, texts, positions)
+    store = Path(tempfile.mkdtemp(dir=_TEMPORARY.name))
+    return activations.capture(model, rows, site, folder=store, batch_rows=batch_rows, shard_rows=4)
 
 
 @dataclass(frozen=True)
