@@ -74,7 +74,7 @@ def instance(config: dict, name: str, task: str) -> Instance:
     return Instance(name, of, given, is_variant=variant is not None)
 
 
-VARIANT_KEYS = ("of", "models", "tasks", "from")
+VARIANT_KEYS = ("of", "models", "tasks", "split", "from")
 
 
 def all_cells(config: dict) -> list[Cell]:
@@ -148,8 +148,8 @@ def _variants(config: dict) -> Iterator[Cell]:
                 steps = (PICK,) if chosen_by else _steps(here)[-1:]
                 strengths = tuple(own) if own else (PICK,) if chosen_by else tuple(here.given["strengths"])
                 yield Cell(
-                    model, name, task, "test", tuple(sweep["seeds"]), sweep["prompts"], sweep["samples"],
-                    steps, strengths, chosen_by,
+                    model, name, task, variant.get("split", "test"), tuple(sweep["seeds"]),
+                    sweep["prompts"], sweep["samples"], steps, strengths, chosen_by,
                 )  # fmt: skip
 
 

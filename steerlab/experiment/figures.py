@@ -11,7 +11,7 @@ from typing import Any
 from steerlab.data import sources
 from steerlab.experiment import names
 from steerlab.experiment.cells import Cell, instance, is_chosen, seeds_of
-from steerlab.experiment.registry import FIGURES, METHODS, TEXT_SCORERS
+from steerlab.experiment.registry import FIGURES, METHODS
 
 ACROSS = "all"  # stands for the model in the names of figures of several models
 
@@ -35,14 +35,19 @@ def inputs(config: dict, cells: Cells, model: str, figure: str) -> dict[str, lis
 
 def arguments(config: dict, model: str, figure: str) -> dict[str, Any]:
     """The keyword arguments of the module's `table`, besides what is read from the inputs."""
-    toxicity = _label(config["scores"]["toxicity"][0])
-    sentiment = _label(config["scores"]["sentiment"][0]) if config["scores"]["sentiment"] else ""
-    both = [toxicity, sentiment]
+    from steerlab.experiment import specs  # which imports this module
+
+    toxicity = specs.scorer_label(config["scores"]["toxicity"][0])
+    sentiment = specs.scorer_label(config["scores"]["sentiment"][0])
+    models = [model] if model in config["models"] else list(config["models"])
+    judge = [specs.judge_label(config, one) for one in models]
+    both = [toxicity, sentiment, *judge]
     match figure:
         case "toxicity":
-            return {"primary": toxicity}
+            return {"primary": toxicity, "judge": judge[0]}
         case "strength":
-            return {"method": "lm_steer", "scorers": both}
+            dummies = _dummies(config)
+            return {"method": "lm_steer", "scorers": both} | ({"dummy": dummies[0]} if dummies else {})
         case "sentiment":
             return {"method": "lm_steer", "scorers": both}
         case "composition":
@@ -92,7 +97,8 @@ def _toxicity(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
 
 
 def _strength(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
-    metrics = _metrics(cells, model=model, task="toxicity", split="dev", method=["base", "lm_steer"])
+    methods = ["base", "lm_steer", *_dummies(config)]
+    metrics = _metrics(cells, model=model, task="toxicity", split="dev", method=methods)
     choices = _choices(config, cells, model, method="lm_steer")
     return {"metrics": metrics, "choices": choices} if choices else {}
 
@@ -215,6 +221,11 @@ def _variants(config: dict, of: str) -> Iterator[tuple[str, dict]]:
     return ((name, variant) for name, variant in named if variant["of"] == of)
 
 
+def _dummies(config: dict) -> list[str]:
+    """The variants that leave the dummy alone: raw values (0, 1)."""
+    return [name for name, variant in _variants(config, "composed_lm_steer") if variant.get("values", [1])[0] == 0]
+
+
 def _composed(config: dict) -> list[str]:
     return [name for name, variant in _variants(config, "composed_lm_steer") if len(variant.get("weights", {})) > 1]
 
@@ -242,9 +253,3 @@ def _adaptors(config: dict) -> dict[str, str]:
             rank = f", rank {here['rank']}" if here.get("rank") and here["adaptor"] == "multiply" else ""
             found[name] = here["adaptor"] + rank
     return found
-
-
-def _label(name: str) -> str:
-    from steerlab.experiment.specs import scorer_label
-
-    return scorer_label(name) if name in TEXT_SCORERS else ""

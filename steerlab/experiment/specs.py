@@ -104,7 +104,7 @@ def choose_settings(config: dict, doors: dict, *, model: str, method: str, task:
     return {
         "objective": TASKS[task].objective,
         "scorer": scorer_label(config["scores"]["toxicity"][0]),
-        "judge": None,
+        "judge": judge_label(config, model),
         "perplexity_limit": config["choices"]["perplexity_limit"],
     }
 
@@ -181,6 +181,12 @@ def scorer_label(name: str) -> str:
     """How tables name a scorer of texts."""
     package = TEXT_SCORERS[name].package
     return f"{package}=={_versions(package)[package]}"
+
+
+def judge_label(config: dict, model: str) -> str:
+    """How tables name the first judge of a model's perplexity."""
+    first = judges(config)[0]
+    return f"{model}, unsteered" if first in ("base", model) else first
 
 
 def derivation(config: dict, model: str, method: str, task: str) -> tuple[str, list[str]]:
