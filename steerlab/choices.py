@@ -11,6 +11,8 @@ from typing import Any
 import pandas as pd
 
 PERPLEXITY_LIMIT = 1.3  # multiple of the unsteered model's
+# Over all tokens: the mean over texts is ruled by a few hopeless ones, and dev prompts are few.
+PERPLEXITY = "corpus_perplexity"
 
 _CELL = ["model", "method", "task"]
 _SETTING = ["steps", "strength"]
@@ -28,7 +30,7 @@ def choose(
 
     metrics: the columns of steerlab.metrics.continuations.metrics of one model, method and task on dev prompts; the
     rows over all seeds and prompts count. objective: the metric to lower, by its scorer; judge: the scorer of the
-    perplexity, which may be left out where there is one. Of equal drops the smaller |strength| is picked, then the
+    perplexity (over all tokens), which may be left out where there is one. Of equal drops the smaller |strength| is picked, then the
     fewer steps; where no candidate is within the limit, the one with the smallest ratio, whose within_limit is false.
 
     Raises ValueError for rows of another split than dev (a choice must not see a test prompt), for several cells, for
@@ -38,10 +40,10 @@ def choose(
     table = metrics.astype({"seed": str})
     table = table[(table.seed == "all") & (table.prompts == "all")]
     aims = _by_setting(table, objective, scorer)
-    prices = _by_setting(table, "perplexity", judge)
+    prices = _by_setting(table, PERPLEXITY, judge)
     if set(aims.index) != set(prices.index):
         odd = sorted(set(aims.index) ^ set(prices.index))[0]
-        raise ValueError(f"choices: steps {odd[0]}, strength {odd[1]} lacks {objective} or perplexity; compute both")
+        raise ValueError(f"choices: steps {odd[0]}, strength {odd[1]} lacks {objective} or {PERPLEXITY}; compute both")
     candidates = []
     for (steps, strength), aim in aims.iterrows():  # pyright: ignore[reportGeneralTypeIssues]
         price = prices.loc[(steps, strength)]
@@ -56,11 +58,12 @@ def choose(
                 "within_limit": ratio <= perplexity_limit,
             }
         )
-    base = {objective: _of_base(aims, objective), "perplexity": _of_base(prices, "perplexity")}
+    base = {objective: _of_base(aims, objective), "perplexity": _of_base(prices, PERPLEXITY)}
     pick = _pick(candidates, objective)
     return {
         "objective": objective,
         "scorer": scorer,
+        "perplexity": PERPLEXITY,
         "perplexity_limit": perplexity_limit,
         "base": base,
         "candidates": [{name: _or_none(value) for name, value in one.items()} for one in candidates],

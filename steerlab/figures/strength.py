@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from steerlab.choices import PERPLEXITY
 from steerlab.figures import marks, selection, style
 from steerlab.metrics.bootstrap import CONFIDENCE
 
@@ -44,12 +45,12 @@ def table(
     method = method or selection.only_method(FIGURE, set(metrics.method) - {dummy})
     choice = _choice(metrics, choices, method)
     rows = selection.select(
-        FIGURE, metrics[metrics.method.isin(["base", method, dummy])], ["mean_toxicity", "perplexity"],
+        FIGURE, metrics[metrics.method.isin(["base", method, dummy])], ["mean_toxicity", PERPLEXITY],
         split="dev", scorers=scorers or [choice["scorer"]],
     )  # fmt: skip
     if rows.model.nunique() > 1:
         raise ValueError(f"figure {FIGURE}: got models {sorted(rows.model.unique())}; pass the metrics of one")
-    is_perplexity = rows.metric == "perplexity"
+    is_perplexity = rows.metric == PERPLEXITY
     rows = pd.concat([rows[~is_perplexity], selection.ratio_to_base(rows[is_perplexity])])
     base, swept = selection.steered(FIGURE, rows, method)
     extra = rows[(rows.method == dummy) & (rows.strength != 0)]

@@ -70,7 +70,7 @@ def training_texts() -> pd.DataFrame:
 
 
 def fit(method: str, family: str, seed: int = 0) -> Steer:
-    """A registered method fitted on the training texts, or derived from one that is, with its default hyperparameters."""
+    """A registered method fitted on the training texts, or derived from one that is, by its default hyperparameters."""
     line = METHODS[method]
     if line.derived_from:
         return _derived(line, family, seed)

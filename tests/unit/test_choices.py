@@ -63,6 +63,7 @@ def test_the_choice_holds_the_rule_the_base_and_every_candidate_in_order():
     assert choice == {
         "objective": "mean_toxicity",
         "scorer": "lexicon==1",
+        "perplexity": "corpus_perplexity",
         "perplexity_limit": 1.3,
         "base": BASE,
         "candidates": [
@@ -121,15 +122,15 @@ def test_a_table_of_another_split_is_refused(split):
     [
         (lambda t: pd.concat([t, t.assign(method="caa")]), "got metrics of 2 cells"),
         (lambda t: pd.concat([t, t]), "mean_toxicity of one setting stands twice"),
-        (lambda t: t[t.metric != "perplexity"], "no perplexity by any scorer"),
+        (lambda t: t[t.metric != "corpus_perplexity"], "no corpus_perplexity by any scorer"),
         (lambda t: t.assign(scorer="x"), r"no mean_toxicity by lexicon==1 over all seeds, only by \['x'\]"),
-        (lambda t: t[(t.metric != "perplexity") | (t.strength != 2)], "strength 2.0 lacks mean_toxicity or perplexity"),
+        (lambda t: t[(t.metric != "corpus_perplexity") | (t.strength != 2)], "strength 2.0 lacks mean_toxicity or corpus_perplexity"),
         (lambda t: t.assign(base=np.nan), "mean_toxicity of the unsteered model is missing"),
         (lambda t: t.assign(base=t.base + t.strength), "unsteered mean_toxicity is 1.2 beside one .* 2.2 beside an"),
         (lambda t: t.assign(value=np.nan), "none of 2 candidates has both"),
         (
-            lambda t: pd.concat([t, t[t.metric == "perplexity"].assign(scorer="large")]),
-            "perplexity comes from .*'large', 'tiny, unsteered'.*; name one",
+            lambda t: pd.concat([t, t[t.metric == "corpus_perplexity"].assign(scorer="large")]),
+            "corpus_perplexity comes from .*'large', 'tiny, unsteered'.*; name one",
         ),
     ],
 )
