@@ -1,7 +1,7 @@
-"""Interleaved pairs: two ways of doing one thing, timed turn by turn, so that a busy machine slows both alike."""
+"""Interleaved pairs: two ways of doing one thing, measured turn by turn, so that a busy machine slows both alike."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times faster one way is than the other: the median over pairs, its 95 % bootstrap interval, seconds."""
+    """How many times better one way is than the other: the median over pairs and its 95 % bootstrap interval.
+
+    ours, other: medians of what either way took, in `unit` (s or MiB).
+    """
 
     name: str
     aim: float
@@ -17,8 +20,9 @@ class Ratio:
     low: float
     high: float
     pairs: int
-    seconds: float
-    seconds_other: float
+    ours: float
+    other: float
+    unit: str = "s"
 
     @property
     def met(self) -> bool:
@@ -26,15 +30,27 @@ class Ratio:
 
 
 def speed_ratio(name: str, aim: float, ours: Callable[[], object], other: Callable[[], object], *, pairs: int) -> Ratio:
-    """Time both, `pairs` times (after one turn that is not counted), each going first every other time."""
-    seconds = np.empty((pairs + 1, 2))
-    for turn in range(pairs + 1):
-        for which in (0, 1) if turn % 2 else (1, 0):
-            seconds[turn, which] = timed((ours, other)[which])
-    seconds = seconds[1:]
-    low, high = median_interval(seconds[:, 1] / seconds[:, 0])
-    ratio = float(np.median(seconds[:, 1] / seconds[:, 0]))
-    return Ratio(name, aim, ratio, low, high, pairs, *(float(median) for median in np.median(seconds, axis=0)))
+    """Time both, `pairs` times; the ratio is other / ours."""
+    seconds = interleaved([ours, other], pairs)
+    return ratio_of(name, aim, seconds[:, 1] / seconds[:, 0], seconds)
+
+
+def ratio_of(name: str, aim: float, ratios: np.ndarray, taken: np.ndarray, unit: str = "s") -> Ratio:
+    """The summary of the ratios of all pairs. taken: (pairs, 2 or more), what ours and the other took."""
+    ours, other = np.median(taken, axis=0)[:2]
+    low, high = median_interval(ratios)
+    return Ratio(name, aim, float(np.median(ratios)), low, high, len(ratios), float(ours), float(other), unit)
+
+
+def interleaved(works: Sequence[Callable[[], object]], turns: int) -> np.ndarray:
+    """Seconds of each work in each turn, (turns, works), after one turn that is not counted; the order is turned round
+    every other time."""
+    seconds = np.empty((turns + 1, len(works)))
+    for turn in range(turns + 1):
+        order = range(len(works)) if turn % 2 else reversed(range(len(works)))
+        for which in order:
+            seconds[turn, which] = timed(works[which])
+    return seconds[1:]
 
 
 def timed(work: Callable[[], object]) -> float:
