@@ -9,7 +9,7 @@ rule interpret_steer:
         choice=names.CHOICE,
         model=names.MODEL,
         table=names.TABLE,
-        scorers=x.prepared_scorers(),
+        scorers=x.prepared_scorers(readers=True),
     output:
         folder=directory(names.INTERPRETATION),
     log:

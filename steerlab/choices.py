@@ -30,8 +30,9 @@ def choose(
 
     metrics: the columns of steerlab.metrics.continuations.metrics of one model, method and task on dev prompts; the
     rows over all seeds and prompts count. objective: the metric to lower, by its scorer; judge: the scorer of the
-    perplexity (over all tokens), which may be left out where there is one. Of equal drops the smaller |strength| is picked, then the
-    fewer steps; where no candidate is within the limit, the one with the smallest ratio, whose within_limit is false.
+    perplexity (over all tokens), which may be left out where there is one. Of equal drops the smaller |strength| is
+    picked, then the fewer steps; where no candidate is within the limit, the one with the smallest ratio, whose
+    within_limit is false.
 
     Raises ValueError for rows of another split than dev (a choice must not see a test prompt), for several cells, for
     missing rows or base values, and where no candidate has a value.

@@ -240,6 +240,8 @@ def _rotated(definition: dict[str, Any], folder: Path, name: str, source: Path |
             reads(projection, block.post_attention_layernorm)
         for projection in (block.self_attn.o_proj, block.mlp.down_proj):
             projection.weight.copy_(rotation.T @ projection.weight.double())
+            if projection.bias is not None:
+                projection.bias.copy_(projection.bias.double() @ rotation)
         block.input_layernorm.weight.fill_(1.0)
         block.post_attention_layernorm.weight.fill_(1.0)
     reads(fresh.lm_head, fresh.model.norm)

@@ -111,8 +111,10 @@ class Experiment:
         loaded = [line.steer, line.derive] if line else []
         loaded += [TASKS[task].module] if task else []
         loaded += [FIGURES[figure].module] if figure else []
-        if rule in ("score_texts", "interpret_steer", "score_official_generations"):
+        if rule in ("score_texts", "score_official_generations"):
             loaded += [TEXT_SCORERS[name].scorer for name in specs.text_scorers(self.config)]
+        if rule == "interpret_steer":
+            loaded += [TEXT_SCORERS[specs.reader(self.config)].scorer]
         modules = tuple(path.partition(":")[0] for path in loaded if path)
         return codes.code_digest(f"scripts/{rule}.py", modules, FILES.get(figure or rule, ()))
 
@@ -139,9 +141,9 @@ class Experiment:
         source = TEXT_SCORERS[scorer].source
         return [self.raw(source)] if source else []
 
-    def prepared_scorers(self) -> list[str]:
-        """The folders of the text scorers that need one."""
-        chosen = specs.text_scorers(self.config)
+    def prepared_scorers(self, *, readers: bool = False) -> list[str]:
+        """The folders of the text scorers that need one, all or that of the interpretation alone."""
+        chosen = [specs.reader(self.config)] if readers else specs.text_scorers(self.config)
         return [names.SCORER.format(scorer=name) for name in chosen if TEXT_SCORERS[name].source]
 
     def task_sources(self, task: str) -> dict[str, str]:

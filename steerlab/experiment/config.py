@@ -16,6 +16,7 @@ import jsonschema
 import yaml
 
 from steerlab.data import sources
+from steerlab.experiment.cells import is_chosen, seeds_of
 from steerlab.experiment.registry import METHODS, TASKS
 
 SCHEMA = Path(__file__).parents[2] / "schemas" / "config.yaml"
@@ -152,6 +153,10 @@ def _impossible_cells(config: dict) -> Iterator[str]:
         parent = METHODS[method].derived_from
         if parent and parent not in config["run"]["methods"]:
             yield f"run.methods: {method} is made from {parent}, which is not there; add it"
+        for task in config["run"]["tasks"] if parent else ():
+            asked = config["tasks"].get(task, {}).get("methods")
+            if asked and method in asked and parent not in asked:
+                yield f"tasks.{task}.methods: {method} is made from {parent}, which is not there; add it"
 
 
 def _unknown_hyperparameters(config: dict) -> Iterator[str]:
@@ -196,5 +201,29 @@ def _impossible_variants(config: dict) -> Iterator[str]:
         for task in [*variant.get("tasks", []), *variant.get("weights", {})]:
             if task not in config["run"]["tasks"]:
                 yield f"variants.{name}: task {task!r} is not in run.tasks; add it"
-        if METHODS[variant["of"]].derive == "steerlab.methods.lm_steer:composed" and "weights" not in variant:
-            yield f"variants.{name}: composed_lm_steer needs weights, such as {{toxicity: 1, sentiment: 1}}"
+        for task in variant.get("tasks", config["run"]["tasks"]):
+            asked = config["tasks"][task]["methods"]
+            if asked is not None and parent not in asked and is_chosen(config, parent, task):
+                yield f"variants.{name}: it stands beside {parent}, which is not in tasks.{task}.methods; add it"
+        for key, example in NEEDED_BY_VARIANT.get(variant["of"], {}).items():
+            if key not in variant:
+                yield f"variants.{name}: {variant['of']} needs {key}, such as {example}"
+    yield from _larger_than_their_base(config)
+
+
+NEEDED_BY_VARIANT = {
+    "composed_lm_steer": {"weights": "{toxicity: 1, sentiment: 1}"},
+    "transferred_lm_steer": {"from": "the model that the steer was trained on", "models": "[the model that gets it]"},
+}
+
+
+def _larger_than_their_base(config: dict) -> Iterator[str]:
+    """A variant is compared with the unsteered model on the same prompts, seeds and samples, so those must be there."""
+    sweep, variants = config["run"]["sweep"], config["run"]["variants"]
+    asked = [task for name in variants for task in config["variants"][name].get("tasks", config["run"]["tasks"])]
+    for task in dict.fromkeys(asked):
+        for seed in sorted(set(sweep["seeds"]) - set(seeds_of(config, task))):
+            yield f"run.sweep.seeds: {seed} is no seed of {task}; name some of {list(seeds_of(config, task))}"
+        least = min(config["generations"][task]["samples"].values())
+        if sweep["samples"] > least:
+            yield f"run.sweep.samples: {sweep['samples']} is more than generations.{task}.samples has, {least}; lower it"

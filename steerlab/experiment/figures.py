@@ -10,7 +10,7 @@ from typing import Any
 
 from steerlab.data import sources
 from steerlab.experiment import names
-from steerlab.experiment.cells import Cell, instance, is_chosen, seeds_of
+from steerlab.experiment.cells import Cell, all_cells, instance, is_chosen, seeds_of
 from steerlab.experiment.registry import FIGURES, METHODS
 
 ACROSS = "all"  # stands for the model in the names of figures of several models
@@ -39,7 +39,7 @@ def arguments(config: dict, model: str, figure: str) -> dict[str, Any]:
 
     toxicity = specs.scorer_label(config["scores"]["toxicity"][0])
     sentiment = specs.scorer_label(config["scores"]["sentiment"][0])
-    models = [model] if model in config["models"] else list(config["models"])
+    models = list(dict.fromkeys(cell.model for cell in all_cells(config))) if model == ACROSS else [model]
     judge = [specs.judge_label(config, one) for one in models]
     both = [toxicity, sentiment, *judge]
     match figure:
@@ -133,10 +133,9 @@ def _adaptor_cells(config: dict, cells: Cells, model: str) -> dict[str, list[str
 
 
 def _size(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
-    models = config["run"]["models"]
+    models = [model for model in config["run"]["models"] if (model, "lm_steer", "toxicity", "test") in cells]
     metrics = _metrics(cells, model=models, task="toxicity", split="test", method=["base", "lm_steer"])
-    steers = _steers(config, models)
-    return {"metrics": metrics, "steers": steers, "models": _models(models)} if steers else {}
+    return {"metrics": metrics, "steers": _steers(config, models), "models": _models(models)} if models else {}
 
 
 def _replication(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
@@ -154,7 +153,8 @@ def _replication(config: dict, cells: Cells, model: str) -> dict[str, list[str]]
 
 
 def _interpretation(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
-    if (model, "lm_steer", "toxicity", "test") not in cells:
+    has_directions = config["steers"]["lm_steer"]["adaptor"] == "multiply"
+    if not has_directions or (model, "lm_steer", "toxicity", "test") not in cells:
         return {}
     seed = seeds_of(config, "toxicity")[0]
     at = {"model": model, "method": "lm_steer", "task": "toxicity", "seed": seed}
@@ -203,8 +203,6 @@ def _choices(config: dict, cells: Cells, model: str, method: str | None = None) 
 
 
 def _steers(config: dict, models: list[str]) -> list[str]:
-    if "lm_steer" not in config["run"]["methods"]:
-        return []
     seed = seeds_of(config, "toxicity")[0]
     return [names.STEER.format(model=model, method="lm_steer", task="toxicity", seed=seed) for model in models]
 

@@ -42,7 +42,8 @@ def capture_activations(config: dict, doors: dict, *, model: str, task: str, sit
 def train_steer(config: dict, doors: dict, *, model: str, method: str, task: str, seed: str) -> dict:
     instance = cells.instance(config, method, task)
     line = instance.method
-    return _captured(config, line.captures, line.positions) | {
+    where = _captured(config, line.captures, line.positions) if line.captures else _compute(config)
+    return where | {
         "steer": line.steer,
         "hyperparameters": instance.hyperparameters,
         "seed": int(seed),
@@ -78,7 +79,8 @@ def generate_continuations(
 
 
 def score_texts(config: dict, doors: dict, *, model: str, method: str, task: str, split: str) -> dict:
-    return _scorers(config) | {"seeds": list(_cell(config, model, method, task, split).seeds), "split": split}
+    seeds = list(_cell(config, model, method, task, split).seeds)
+    return _scorers(text_scorers(config)) | {"seeds": seeds, "split": split}
 
 
 def score_perplexity(config: dict, doors: dict, *, model: str, method: str, task: str, split: str, judge: str) -> dict:
@@ -113,14 +115,14 @@ def interpret_steer(config: dict, doors: dict, *, model: str, method: str, task:
     settings = cells.instance(config, method, task)
     return (
         _captured(config, METHODS[method].captures, METHODS[method].positions)
-        | _scorers(config)
+        | _scorers([reader(config)])
         | config["analyses"]["interpretation"]
         | {"seed": int(seed), "held_out": settings.given["held_out"]}
     )
 
 
 def score_official_generations(config: dict, doors: dict) -> dict:
-    return _scorers(config) | config["metrics"]
+    return _scorers(text_scorers(config)) | config["metrics"]
 
 
 def plot_figure(config: dict, doors: dict, *, model: str, figure: str) -> dict:
@@ -131,7 +133,7 @@ def plot_figure(config: dict, doors: dict, *, model: str, figure: str) -> dict:
         "caption": caption.read_text() if caption.is_file() else "",
         "arguments": figures.arguments(config, model, figure),
         "intervals": {} if figure in WITHOUT_INTERVALS else {"confidence": config["metrics"]["confidence"]},
-        "sample_data": "sample data" if doors[TASKS["toxicity"].sources[1]] == "sample" else "",
+        "sample_data": "sample data" if doors.get(TASKS["toxicity"].sources[1]) == "sample" else "",
     }
 
 
@@ -170,6 +172,11 @@ def task_sources(config: dict, task: str) -> list[str]:
 def text_scorers(config: dict) -> list[str]:
     """The scorers of texts, those of toxicity first."""
     return [*config["scores"]["toxicity"], *config["scores"]["sentiment"]]
+
+
+def reader(config: dict) -> str:
+    """The scorer that judges the words of an interpretation."""
+    return config["scores"]["toxicity"][0]
 
 
 def judges(config: dict) -> list[str]:
@@ -227,9 +234,9 @@ def _captured(config: dict, site: str | None, positions: str) -> dict:
     }
 
 
-def _scorers(config: dict) -> dict:
-    """The scorers of texts in their order, with whatever decides their scores; `folder`: whether one is prepared."""
-    lines = [TEXT_SCORERS[name] for name in text_scorers(config)]
+def _scorers(names: list[str]) -> dict:
+    """The scorers of texts in their order, with whatever decides their scores; `prepared`: whether one has a folder."""
+    lines = [TEXT_SCORERS[name] for name in names]
     packages = [line.package for line in lines if not line.source]
     return {
         "scorers": [{"scorer": line.scorer, "prepared": bool(line.source)} for line in lines],

@@ -28,7 +28,7 @@ _LEAVE_OUT = {  # the shares of texts that a metric's value does not count; drop
 _FAMILIES = {  # how a caption names the scorer of a metric
     "toxicity by": ("mean_toxicity", "average_max_toxicity", "toxicity_probability"),
     "sentiment by": ("mean_sentiment", "positive_share"),
-    "perplexity under": ("perplexity", "perplexity_ratio", "corpus_perplexity"),
+    "perplexity under": ("perplexity", "corpus_perplexity", "corpus_perplexity_ratio"),
 }
 
 

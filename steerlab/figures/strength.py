@@ -19,7 +19,7 @@ from steerlab.metrics.bootstrap import CONFIDENCE
 FIGURE = "strength"
 PANELS = {
     "mean_toxicity": "Mean toxicity\n(score, 0 to 1)",
-    "perplexity_ratio": "Perplexity\n(multiple of unsteered)",
+    "corpus_perplexity_ratio": "Perplexity\n(multiple of unsteered)",
 }
 DEFAULT_STRENGTH = 1.0
 COLUMNS = ["point", *selection.COLUMNS, "limit", "picked", "default"]
@@ -197,5 +197,5 @@ def _pick(pooled: pd.DataFrame) -> str:
 
 
 def _ratio_of_pick(pooled: pd.DataFrame) -> float:
-    ratios = pooled[pooled.picked & (pooled.metric == "perplexity_ratio")].value
+    ratios = pooled[pooled.picked & (pooled.metric == "corpus_perplexity_ratio")].value
     return float(ratios.iloc[0]) if len(ratios) else np.nan

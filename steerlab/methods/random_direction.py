@@ -21,9 +21,12 @@ def randomised(model: ModelHandle, origin: Origin) -> Any:
     dev prompts is the learnt one's at the picked strength.
 
     The steer has `with_random_directions(generator)` and `scaled(factor)`. Raises ValueError where no scale gets within
-    0.1 % of the learnt edit.
+    0.1 % of the learnt edit, and where it has no size: without prompts, or at strength 0.
     """
     (learnt,) = origin.steers
+    if not (origin.prompts and origin.strength):
+        found = f"{len(origin.prompts)} dev prompts at strength {origin.strength}"
+        raise ValueError(f"no size for a random control from {found}; derive it on a task where a strength is picked")
     control = learnt.with_random_directions(torch.Generator().manual_seed(origin.seed))
     wanted, share = mean_edit(model, learnt, origin.strength, origin.prompts), 0.0
     for _ in range(ATTEMPTS):

@@ -51,6 +51,7 @@ def both(toxicity, perplexity, *, method="lm_steer", **other):
         [
             rows("mean_toxicity", toxicity, method=method, **other),
             rows("perplexity", perplexity, method=method, base=10.0, half=1.0, **other),
+            rows("corpus_perplexity", perplexity, method=method, base=10.0, half=1.0, **other),
         ]
     )
 
@@ -99,14 +100,14 @@ def swept(**other):
 
 
 def test_perplexity_becomes_a_multiple_of_the_unsteered_one_with_the_paired_interval():
-    row = cell(strength.table(swept(), [CHOICE]), steps=100, strength=0.5, metric="perplexity_ratio")
+    row = cell(strength.table(swept(), [CHOICE]), steps=100, strength=0.5, metric="corpus_perplexity_ratio")
     # 12 against 10; the difference is 2 with the interval 1 to 3.
     assert (row.value, row.low, row.high, row.base) == pytest.approx((1.2, 1.1, 1.3, 1.0))
 
 
 def test_every_curve_begins_at_the_unsteered_model_whose_ratio_is_one():
     table = strength.table(swept(), [CHOICE])
-    start = cell(table, point="base", metric="perplexity_ratio")
+    start = cell(table, point="base", metric="corpus_perplexity_ratio")
     assert (start.strength, start.value, start.low, start.high) == (0, 1, 1, 1)
     assert cell(table, point="base", metric="mean_toxicity").value == 0.4
 
@@ -133,7 +134,7 @@ def test_the_strength_plot_draws_every_value_the_limit_and_the_ring():
     table = strength.table(swept(), [CHOICE])
     toxicity, perplexity = strength.plot(table).axes
     assert heights(toxicity) >= set(table[table.metric == "mean_toxicity"].value.round(9))
-    assert heights(perplexity) >= set(table[table.metric == "perplexity_ratio"].value.round(9)) | {1.3}
+    assert heights(perplexity) >= set(table[table.metric == "corpus_perplexity_ratio"].value.round(9)) | {1.3}
     rings = [line for line in toxicity.lines if line.get_markersize() > 12]
     assert [(*ring.get_xdata(), *ring.get_ydata().round(9)) for ring in rings] == [(0.5, 0.35)]
 
