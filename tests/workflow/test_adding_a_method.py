@@ -27,7 +27,7 @@ def followed(finished: Path, folder: Path) -> Path:
     (folder / "steerlab/methods/ablation.py").write_text(FILE)
     insert(folder / "steerlab/experiment/registry.py", '    "caa": Method(', LINE)
     insert(folder / "schemas/config.yaml", "      caa:\n        type: object\n", ENTRY)
-    overlay = {"run": {"methods": ["base", "caa", "ablation"]}}
+    overlay = {"run": {"methods": ["base", "lm_steer", "random_lm_steer", "caa", "ablation"]}}
     (folder / "overlay.yaml").write_text(yaml.safe_dump(overlay))
     return folder
 
@@ -42,11 +42,11 @@ def test_a_method_added_by_the_page_runs_and_nothing_else_reruns(finished: Path,
     new = {
         "train_steer": 2,
         "generate_continuations": 4,
-        "score_toxicity": 2,
+        "score_texts": 2,
         "score_perplexity": 2,
         "compute_metrics": 2,
     }
-    assert planned(folder, *arguments) == new | {"plot_task": 1, "build_report": 1}
+    assert planned(folder, *arguments) == new | {"choose_settings": 1, "plot_figure": 1, "build_report": 1}
     snakemake(folder, "--cores", "2", *arguments, "--", NEW)
     metrics = pd.read_csv(folder / NEW)
     assert set(metrics.method) == {"ablation"} and metrics.value.notna().any()

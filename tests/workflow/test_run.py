@@ -29,7 +29,8 @@ from tests.workflow.project import (
 def test_a_run_ends_with_the_page_and_every_table(finished: Path):
     assert (finished / "results/report/index.html").stat().st_size > 1000
     metrics = pd.concat(pd.read_csv(path) for path in (finished / "results/metrics").rglob("*.csv"))
-    assert set(metrics.method) == {"base", "caa"} and set(metrics.split) == {"dev", "test"}
+    methods = {"base", "lm_steer", "random_lm_steer", "caa", "lm_steer_30", "civil_and_positive", "transferred"}
+    assert set(metrics.method) == methods and set(metrics.split) == {"dev", "test"}
     assert set(metrics.seed.astype(str)) == {"0", "1", "all"}
     assert (metrics.data == "sample").all()
 
@@ -97,11 +98,11 @@ def wait_until_gone(folder: Path, seconds: float = 5) -> None:
 STAGES = {
     ".store/activations/*/*.safetensors": [names.ACTIVATIONS],
     ".store/generations/*/*.parquet": [names.GENERATIONS],
-    ".store/scores/*/*.parquet": [names.PERPLEXITY_SCORES, names.TOXICITY_SCORES],
+    ".store/scores/*/*.parquet": [names.PERPLEXITY_SCORES, names.TEXT_SCORES],
 }
 MATRIX = {
     "model": ["tiny-llama"], "method": ["base", "caa"], "task": ["toxicity"], "split": ["dev", "test"],
-    "seed": [0, 1], "site": ["block_output"], "positions": ["last"],
+    "seed": [0, 1], "site": ["block_output"], "positions": ["last"], "judge": ["base"],
 }  # fmt: skip
 
 
@@ -139,4 +140,4 @@ def test_with_a_gpu_one_model_job_runs_on_a_card_whatever_the_command_line(tmp_p
         assert 'Provided resources: gpu=Resource("gpu", 1)' in printed
 
 
-MODEL_RULES = ("capture_activations", "train_steer", "generate_continuations", "score_perplexity")
+MODEL_RULES = ("capture_activations", "train_steer", "derive_steer", "generate_continuations", "score_perplexity")
