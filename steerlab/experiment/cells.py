@@ -80,10 +80,14 @@ VARIANT_KEYS = ("of", "models", "tasks", "split", "from")
 def all_cells(config: dict) -> list[Cell]:
     """Every cell of a checked configuration: methods, then variants, in its order; then what lacks its base."""
     found = [*_headline(config), *_variants(config)]
-    have_base = {(cell.model, cell.task) for cell in found if cell.method == "base"}
-    bases = {(cell.model, cell.task): cell for cell in found if (cell.model, cell.task) not in have_base}
+    have_base = {_place(cell) for cell in found if cell.method == "base"}
+    bases = {_place(cell): cell for cell in found if _place(cell) not in have_base}
     plain = {"method": "base", "steps": (0,), "strengths": (0.0,), "chosen_by": None}
     return found + [dataclasses.replace(cell, **plain) for cell in bases.values()]
+
+
+def _place(cell: Cell) -> tuple[str, str, str]:
+    return cell.model, cell.task, cell.split
 
 
 def methods(config: dict) -> list[str]:

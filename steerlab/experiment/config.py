@@ -16,7 +16,7 @@ import jsonschema
 import yaml
 
 from steerlab.data import sources
-from steerlab.experiment.cells import is_chosen, seeds_of
+from steerlab.experiment.cells import all_cells, is_chosen
 from steerlab.experiment.registry import METHODS, TASKS
 
 SCHEMA = Path(__file__).parents[2] / "schemas" / "config.yaml"
@@ -33,7 +33,7 @@ def check(raw: dict) -> dict:
         raise ConfigError("\n".join(sorted(errors)))
     config = _filled(copy.deepcopy(raw), schema())
     errors = list(_unknown_names(config)) + list(_impossible_cells(config)) + list(_unknown_hyperparameters(config))
-    errors = errors or list(_impossible_variants(config))
+    errors = errors or list(_impossible_variants(config)) or list(dict.fromkeys(_larger_than_their_base(config)))
     if errors:
         raise ConfigError("\n".join(f"config: {error}" for error in errors))
     return config
@@ -150,6 +150,8 @@ def _impossible_cells(config: dict) -> Iterator[str]:
                 offers = ", ".join(TASKS[task].offers)
                 yield f"run: {method} on {task} cannot be run: it learns from {needs}, the task offers {offers}"
     for method in filter(METHODS.get, config["run"]["methods"]):
+        for key in NEEDED_BY_VARIANT.get(method, {}):
+            yield f"run.methods: {method} needs {key}; give it in an entry of variants, which run.variants names"
         parent = METHODS[method].derived_from
         if parent and parent not in config["run"]["methods"]:
             yield f"run.methods: {method} is made from {parent}, which is not there; add it"
@@ -201,14 +203,15 @@ def _impossible_variants(config: dict) -> Iterator[str]:
         for task in [*variant.get("tasks", []), *variant.get("weights", {})]:
             if task not in config["run"]["tasks"]:
                 yield f"variants.{name}: task {task!r} is not in run.tasks; add it"
-        for task in variant.get("tasks", config["run"]["tasks"]):
+        for task in [task for task in config["run"]["tasks"] if task in variant.get("tasks", config["run"]["tasks"])]:
+            if variant.get("split") == "dev" and TASKS[task].objective is None:
+                yield f"variants.{name}: {task} has no dev prompts; leave split or the task out"
             asked = config["tasks"][task]["methods"]
             if asked is not None and parent not in asked and is_chosen(config, parent, task):
                 yield f"variants.{name}: it stands beside {parent}, which is not in tasks.{task}.methods; add it"
         for key, example in NEEDED_BY_VARIANT.get(variant["of"], {}).items():
             if key not in variant:
                 yield f"variants.{name}: {variant['of']} needs {key}, such as {example}"
-    yield from _larger_than_their_base(config)
 
 
 NEEDED_BY_VARIANT = {
@@ -219,11 +222,11 @@ NEEDED_BY_VARIANT = {
 
 def _larger_than_their_base(config: dict) -> Iterator[str]:
     """A variant is compared with the unsteered model on the same prompts, seeds and samples, so those must be there."""
-    sweep, variants = config["run"]["sweep"], config["run"]["variants"]
-    asked = [task for name in variants for task in config["variants"][name].get("tasks", config["run"]["tasks"])]
-    for task in dict.fromkeys(asked):
-        for seed in sorted(set(sweep["seeds"]) - set(seeds_of(config, task))):
-            yield f"run.sweep.seeds: {seed} is no seed of {task}; name some of {list(seeds_of(config, task))}"
-        least = min(config["generations"][task]["samples"].values())
-        if sweep["samples"] > least:
-            yield f"run.sweep.samples: {sweep['samples']} is more than generations.{task}.samples has, {least}; lower it"
+    found = {cell.key: cell for cell in all_cells(config)}
+    for cell in found.values():
+        base = found[cell.model, "base", cell.task, cell.split]
+        for seed in sorted(set(cell.seeds) - set(base.seeds)):
+            yield f"run.sweep.seeds: {seed} is no seed of {cell.task}, which has {list(base.seeds)}; name some of those"
+        if cell.samples > base.samples:
+            has = f"generations.{cell.task}.samples.{cell.split} is {base.samples}"
+            yield f"run.sweep.samples: {cell.samples} is too many, {has}; lower it"
