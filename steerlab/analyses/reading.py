@@ -30,7 +30,7 @@ def read(
 
     data: the task's training rows; captured: their states at lm_head_input, all positions; judge: a toxicity scorer.
     spec: directions, words, value, texts, seed, held_out. Evidence and guesses are of texts that the steer was not
-    trained on. Raises ValueError for an adaptor other than multiply.
+    trained on. Raises ValueError for an adaptor other than multiply, and where no text is held out.
     """
     if steer.record.config["adaptor"] != "multiply":
         raise ValueError(f"only multiply has directions, this is {steer.record.config['adaptor']}; interpret that")
@@ -62,6 +62,8 @@ def _texts(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Evidence of a few held-out texts, token by token, and the guessed steer value of all that are read."""
     read = sorted(by_seed(list(data["id"]), spec["seed"], spec["held_out"])[1])[: spec["texts"]]
+    if not read:
+        raise ValueError(f"there is no held-out text to read: held_out is {spec['held_out']}; raise held_out")
     states = {}
     for rows, part in captured.shards(Site("lm_head_input")):
         for row in sorted(set(rows.tolist())):
