@@ -1,0 +1,75 @@
+"""The conda environments: pins are the lock's, and each holds what its rules import."""
+
+import ast
+import re
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+import yaml
+
+from steerlab.experiment import codes
+from steerlab.experiment.registry import FIGURES, METHODS, TASKS, TEXT_SCORERS
+from tests.workflow.project import ROOT
+
+ENVS = sorted(path.name for path in (ROOT / "envs").glob("*.yaml"))
+LOADED = {  # modules that a script loads by name
+    "make_task_table": [task.module for task in TASKS.values()],
+    "plot_figure": [figure.module for figure in FIGURES.values()],
+    "score_texts": [scorer.scorer for scorer in TEXT_SCORERS.values()],
+    "prepare_scorer": [scorer.scorer for scorer in TEXT_SCORERS.values()],
+    "interpret_steer": [METHODS["lm_steer"].steer, *(scorer.scorer for scorer in TEXT_SCORERS.values())],
+    "score_official_generations": [scorer.scorer for scorer in TEXT_SCORERS.values()],
+    "train_steer": [method.steer for method in METHODS.values() if method.steer],
+    "derive_steer": [method.derive for method in METHODS.values() if method.derive],
+    "generate_continuations": [method.steer for method in METHODS.values() if method.steer],
+}
+
+
+def pins(env: str) -> dict[str, str]:
+    listed = yaml.safe_load((ROOT / "envs" / env).read_text())["dependencies"][-1]["pip"]
+    return {name.lower(): version for name, _, version in (pin.partition("==") for pin in listed)}
+
+
+def locked() -> dict[str, str]:
+    lines = (ROOT / "envs" / "requirements.lock").read_text().splitlines()
+    found = dict(line.split()[0].lower().split("==") for line in lines if not line.startswith("#"))
+    torch = re.search(r"torch==(\S+)", (ROOT / "Makefile").read_text())
+    assert torch
+    return found | {"torch": torch[1]}
+
+
+def rules() -> list[tuple[str, str]]:
+    """(environment, script's name) of every rule that has both."""
+    text = "\n".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
+    bodies = re.split(r"^rule ", text, flags=re.M)[1:]
+    found = [(re.search(r"envs/(\S+\.yaml)", body), re.search(r"scripts/(\w+)\.py", body)) for body in bodies]
+    return [(env[1], script[1]) for env, script in found if env and script]
+
+
+@pytest.mark.parametrize("env", ENVS)
+def test_the_pins_of_an_environment_are_those_of_the_lock(env: str):
+    assert pins(env).items() <= locked().items()
+
+
+@pytest.mark.parametrize(("env", "script"), rules())
+def test_an_environment_has_what_its_rules_import(env: str, script: str):
+    files: set[Path] = {ROOT / "steerlab" / "job.py", ROOT / "steerlab" / "progress.py"}
+    for name in ["", *LOADED.get(script, [])]:
+        path = codes._module_path(name.partition(":")[0]) if name else ROOT / "scripts" / f"{script}.py"
+        codes._walk(path, files)
+    imported = {module for file in files for module in _imported(file)} - {*sys.stdlib_module_names, "steerlab"}
+    distributions = packages_distributions()
+    lacking = {module for module in imported if not {name.lower() for name in distributions[module]} & pins(env).keys()}
+    assert not lacking
+
+
+def _imported(file: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.partition(".")[0])
+    return found

@@ -1,0 +1,74 @@
+"""The presets: each plans cleanly in a fresh checkout without a network, and the paper's has the paper's scale."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from steerlab import experiment
+from steerlab.cli import _merged
+from tests.workflow.project import ROOT, SNAKEMAKE, copy_project, environment
+
+PRESETS = sorted(path.stem for path in (ROOT / "presets").glob("*.yaml"))
+TOGETHER = [("paper-lm_steer", "paper-lm_steer-sizes"), ("paper-lm_steer", "gpu"), ("full", "gpu")]
+OFFLINE = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_project(tmp_path_factory.mktemp("fresh") / "project")
+
+
+def loaded(*presets: str) -> experiment.Experiment:
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    for preset in presets:
+        config = _merged(config, yaml.safe_load((ROOT / "presets" / f"{preset}.yaml").read_text()))
+    return experiment.load(config)
+
+
+@pytest.mark.parametrize("presets", [*((preset,) for preset in PRESETS), *TOGETHER], ids="+".join)
+def test_a_preset_dry_runs_without_a_network(presets: tuple[str, ...], fresh: Path):
+    command = [SNAKEMAKE, "-n", "--configfile", *(f"presets/{preset}.yaml" for preset in presets)]
+    result = subprocess.run(command, cwd=fresh, env=environment(OFFLINE), capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "train_steer" in result.stdout
+
+
+def test_the_papers_preset_has_the_papers_scale():
+    config = loaded("paper-lm_steer").config
+    steer = config["steers"]["lm_steer"]
+    assert config["run"]["models"] == ["gpt2-large"]
+    assert (steer["steps"], steer["rank"], steer["batch_texts"], steer["max_tokens"]) == ([1000], 1000, 32, 256)
+    assert (steer["eps"], steer["init"], steer["learning_rate"], steer["regularization"]) == (1e-3, 1e-2, 1e-2, 0.0)
+    assert config["generations"]["toxicity"]["samples"] == {"dev": 25, "test": 25}
+    assert config["generations"]["toxicity"]["top_p"] == 0.9
+    assert config["dtype"] == "float32"
+
+
+def test_the_papers_preset_uses_each_training_text_once():
+    config = loaded("paper-lm_steer").config
+    steer = config["steers"]["lm_steer"]
+    texts = 2 * config["tasks"]["toxicity"]["comments"] * (1 - steer["held_out"])
+    # About a tenth is held out, by hash: five standard deviations of a binomial are 300.
+    assert texts - 300 >= steer["steps"][-1] * steer["batch_texts"]
+
+
+def test_the_papers_preset_takes_the_papers_data_and_judge():
+    paper = loaded("paper-lm_steer")
+    doors = {"nontoxic_prompts": "url", "comments": "kaggle", "sentiment_texts": "hub", "sentiment_prompts": "url"}
+    assert doors.items() <= paper.doors.items()
+    assert paper.config["scores"]["perplexity"]["judges"] == ["gpt2-xl"]
+    assert "rtp_prompts" not in paper.doors
+
+
+def test_full_runs_every_variant_of_the_default():
+    full, default = loaded("full").config, loaded().config
+    assert set(full["run"]["variants"]) >= set(default["variants"])
+
+
+def test_the_sizes_run_models_of_three_families_in_half_precision_without_sdpa():
+    config = loaded("paper-lm_steer", "paper-lm_steer-sizes").config
+    assert (config["dtype"], config["attention"]) == ("float16", "eager")
+    assert {name.split("-")[0] for name in config["run"]["models"]} == {"gpt2", "pythia", "gpt"}
+    assert config["steers"]["lm_steer"]["steps"] == [1000]
