@@ -9,12 +9,12 @@ rule train_steer:
         table=names.TABLE,
     output:
         steer=directory(names.STEER),
-    wildcard_constraints:
-        method=f"(?!({x.derived})/)[^/]+",
     log:
         names.log(names.STEER),
     benchmark:
         names.benchmark(names.STEER)
+    wildcard_constraints:
+        method=f"(?!({x.derived})/)[^/]+",
     conda:
         "../envs/torch.yaml"
     threads: x.config["threads"]
@@ -36,12 +36,12 @@ rule derive_steer:
         table=names.TABLE,
     output:
         steer=directory(names.STEER),
-    wildcard_constraints:
-        method=x.derived,
     log:
         names.log(names.STEER),
     benchmark:
         names.benchmark(names.STEER)
+    wildcard_constraints:
+        method=x.derived,
     conda:
         "../envs/torch.yaml"
     threads: x.config["threads"]

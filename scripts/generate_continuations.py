@@ -17,10 +17,10 @@ def run(
     work: Path,
 ) -> None:
     """Write one row a continuation; finished batches lie in `work`. steer, choice: one path, or nothing."""
-    from steerlab import choices, generations
+    from steerlab import generations
 
     picked = json.loads(choice[0].read_text())["pick"] if choice else None
-    settings = choices.settings(spec["steps"], spec["strengths"], picked)
+    settings = generations.settings(spec["steps"], spec["strengths"], picked)
     rows = generations.of_cell(model, table, steer[0] if steer else None, settings, spec, work)
     rows.to_parquet(continuations, index=False)
 

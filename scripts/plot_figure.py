@@ -50,9 +50,9 @@ def _read(inputs: dict[str, list[Path]], figure: str) -> dict[str, object]:
 
 
 INTERPRETED = {
-    "directions": ("directions",),
-    "spectrum": ("spectrum", "coordinates"),
-    "evidence": ("evidence", "guesses"),
+    "directions": ["directions"],
+    "spectrum": ["spectrum", "coordinates"],
+    "evidence": ["evidence", "guesses"],
 }
 EMPTY = {"evidence": [""], "toxicity": [""]}
 

@@ -5,7 +5,6 @@ unsteered model's on the same prompts. All candidates are kept beside it, so tha
 """
 
 import math
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -70,24 +69,6 @@ def choose(
         "candidates": [{name: _or_none(value) for name, value in one.items()} for one in candidates],
         "pick": {name: pick[name] for name in _SETTING},
     }
-
-
-def settings(
-    steps: Sequence[int | str], strengths: Sequence[float | str], pick: Mapping[str, Any] | None
-) -> list[tuple[int, float]]:
-    """All pairs of steps and strengths, each once, in order; the word "pick" stands for what was picked.
-
-    Raises ValueError for "pick" without a pick.
-    """
-    if pick is None and "pick" in (*steps, *strengths):
-        raise ValueError("choices: a setting is to be the pick, but no choice was made; choose the settings first")
-    return list(
-        dict.fromkeys(
-            (int(pick["steps"] if one == "pick" else one), float(pick["strength"] if other == "pick" else other))  # pyright: ignore[reportOptionalSubscript]
-            for one in steps
-            for other in strengths
-        )
-    )
 
 
 def _pick(candidates: list[dict[str, Any]], objective: str) -> dict[str, Any]:

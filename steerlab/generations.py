@@ -89,6 +89,24 @@ def of_cell(
     )
 
 
+def settings(
+    steps: Sequence[int | str], strengths: Sequence[float | str], pick: Mapping[str, Any] | None
+) -> list[tuple[int, float]]:
+    """All pairs of steps and strengths, each once, in order; the word "pick" stands for what was picked.
+
+    Raises ValueError for "pick" without a pick.
+    """
+    if pick is None and "pick" in (*steps, *strengths):
+        raise ValueError("generations: a setting is to be the pick, but no choice was made; choose the settings first")
+    return list(
+        dict.fromkeys(
+            (int(pick["steps"] if one == "pick" else one), float(pick["strength"] if other == "pick" else other))  # pyright: ignore[reportOptionalSubscript]
+            for one in steps
+            for other in strengths
+        )
+    )
+
+
 def batches(lengths: Sequence[int], ids: Sequence[str], rows_a_batch: int, samples: int) -> list[list[int]]:
     """Indices of the prompts of each batch: all prompts sorted by (length, id), cut into fixed slices.
 

@@ -8,7 +8,7 @@ import yaml
 
 from steerlab import experiment
 from steerlab.experiment import config
-from steerlab.experiment.registry import TOXICITY_SCORERS
+from steerlab.experiment.registry import TEXT_SCORERS
 from tests.workflow.project import ROOT, SNAKEMAKE, environment
 
 
@@ -50,8 +50,10 @@ def test_every_column_of_the_models_table_says_what_it_is():
 
 
 def test_the_scorers_of_the_schema_are_those_of_the_registry():
-    toxicity = config.schema()["properties"]["scores"]["properties"]["toxicity"]["properties"]
-    assert set(toxicity["scorer"]["enum"]) == set(TOXICITY_SCORERS)
+    scores = config.schema()["properties"]["scores"]["properties"]
+    for quantity in ("toxicity", "sentiment"):
+        named = {name for name, line in TEXT_SCORERS.items() if line.quantity == quantity}
+        assert set(scores[quantity]["items"]["enum"]) == named
 
 
 def test_every_level_refuses_unknown_keys():

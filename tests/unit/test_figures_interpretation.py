@@ -113,7 +113,7 @@ def test_captions_know_all_their_words(name):
     module, make = DRAWN[name]
     facts = module.facts(make())
     assert all(isinstance(phrase, str) for phrase in facts.values())
-    assert "{" not in fill(name, facts)
+    assert "{" not in fill(name, facts | {"sample_data": ""})
 
 
 # ---- tokens ----
@@ -183,7 +183,7 @@ def test_directions_without_scores_of_both_sides_are_refused():
 
 def test_scorer_and_model_reach_the_caption():
     table = directions.table(words().assign(scorer="lexicon==1", model="tiny"))
-    caption = fill("directions", directions.facts(table))
+    caption = fill("directions", directions.facts(table) | {"sample_data": "sample data"})
     assert "LM-Steer of tiny," in caption and "by lexicon==1;" in caption
 
 

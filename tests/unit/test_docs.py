@@ -1,0 +1,63 @@
+"""The Python of docs/lm-steer.md runs as it stands there, on a tiny model under the names of the default."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from steerlab import activations, models
+from steerlab.methods.lm_steer import LMSteer
+from steerlab.models import ModelHandle
+from tests.workflow.project import ROOT
+
+MODEL, ROTATED = "smollm2-135m-instruct", "smollm2-135m-rotated"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the page names in results/."""
+    folder = tmp_path_factory.mktemp("docs")
+    there, rotated = folder / "results/models" / MODEL, folder / "results/models" / ROTATED
+    models.prepare({"kind": "random", "family": "llama", "layers": 2, "seed": 0}, there, name=MODEL)
+    models.prepare({"kind": "rotated", "of": MODEL, "seed": 0}, rotated, name=ROTATED, source=there)
+    model = ModelHandle(there)
+    texts = pd.DataFrame({"id": ["a", "b"], "text": ["how kind", "you fool"], "label": [1.0, -1.0]})
+    rows = activations.select(model.info.tokenizer, list(texts.text), "all")
+    states = activations.capture(model, rows, "lm_head_input", folder=folder / ".store", batch_rows=2, shard_rows=2)
+    for task in ("toxicity", "sentiment"):
+        steer = LMSteer.fit(model, texts, states, seed=0, steps=[1, 80], held_out=0.0, batch_texts=2)
+        steer.save(folder / f"results/steers/{MODEL}/lm_steer/{task}/0")
+    return folder
+
+
+def test_the_python_of_the_page_on_lm_steer_runs(finished: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(finished)
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/lm-steer.md").read_text(), flags=re.M | re.S)
+    assert len(blocks) == 5
+    page: dict = {}
+    for block in blocks:
+        exec(block, page)
+    assert len(page["steered"]) == len(page["dummy"]) == len(page["elsewhere"]) == 3
+    assert set(page["words"].side) == {"largest", "smallest"}
+    assert page["both"].number_of_steers == 4 and page["own"].steps == 20
+    assert LMSteer.load(Path("results/own/steer"), steps=10).steps == 10
+    # Rotated coordinates are the same function: the steer that was moved there says the same.
+    with torch.no_grad(), page["civil"].attached(page["model"].load(), 0.7):
+        here = page["model"].load()(torch.arange(8)[None]).logits
+    with torch.no_grad(), page["moved"].attached(page["target"].load(), 0.7):
+        there = page["target"].load()(torch.arange(8)[None]).logits
+    torch.testing.assert_close(here, there, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+def test_what_a_page_links_to_is_there(page: str):
+    for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text()):
+        assert ((ROOT / page).parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/lm-steer.md", "docs/troubleshooting.md", "docs/performance.md"])
+def test_the_presets_that_a_page_names_are_there(page: str):
+    for preset in re.findall(r"presets/[\w.-]+\.yaml", (ROOT / page).read_text()):
+        assert (ROOT / preset).exists(), preset
