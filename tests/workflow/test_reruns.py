@@ -1,31 +1,54 @@
-"""What reruns after a change, and what does not: the rules that a dry-run plans on a finished run."""
+"""What reruns after a change, and what does not: the jobs that a dry-run plans first on a finished run.
+
+First are the jobs whose own settings, code or files changed; whatever follows from them is planned as well, by Snakemake.
+So each change stands beside the files that it makes anew first, as patterns in which * stands for any characters.
+"""
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 import yaml
 
 from steerlab.experiment import config
-from tests.workflow.project import copy_finished, planned
+from tests.workflow.project import Job, copy_finished, plan
 
-# The rules of the tiny preset whose jobs a change plans, each block with what it leads to.
-REPORT = {"build_report"}  # it prints the whole configuration
-PAGE = {"plot_figure"} | REPORT
-CELLS = {"generate_continuations", "score_texts", "score_perplexity", "compute_metrics"} | PAGE
-READ = {"interpret_steer"} | PAGE
-PICK = {"choose_settings", "derive_steer"} | CELLS | READ  # what follows from dev metrics of LM-Steer
-LM_STEER = {"train_steer"} | PICK
-CAA = {"train_steer", "choose_settings"} | CELLS
-COMPUTE = {"capture_activations"} | LM_STEER
-FROM_TABLE = {"make_task_table"} | COMPUTE
-FROM_MODEL = {"prepare_model"} | COMPUTE
-SENTIMENT = {"make_task_table", "capture_activations", "train_steer", "derive_steer"} | CELLS
-WITH_INSTRUCTED = ["base", "lm_steer", "random_lm_steer", "caa", "instructed"]
-WITH_100 = ["lm_steer_30", "civil_and_positive", "transferred", "lm_steer_100"]
+REPORT = ["report/index.html"]  # it prints the whole configuration
+REPLICATION = ["figures/tiny-llama/replication.svg"]
+TOXICITY, SENTIMENT = ["data/toxicity.parquet"], ["data/sentiment.parquet"]
+CAPTURED = ["activations/tiny-llama/*/lm_head_input-all.json"]
+INTERPRETED = ["analyses/tiny-llama/lm_steer/toxicity/0"]
 
-# Each leaf of the schema: another value, and the rules that a dry-run then plans.
+LEARNT = ["steers/tiny-llama/lm_steer*"]
+LEARNT_ON_TOXICITY = ["steers/tiny-llama/lm_steer*/toxicity/0"]
+LEARNT_ON_ALL_TEXTS = ["steers/tiny-llama/lm_steer/*", "steers/tiny-llama/lm_steer_all/*"]
+
+UNSTEERED = ["generations/*/base/*"]
+CANDIDATES = ["generations/tiny-llama/lm_steer/toxicity/dev/0.parquet"]
+OF_TOXICITY = [*CANDIDATES, "generations/*/base/toxicity/*"]  # the others follow from the choice among the candidates
+OF_SENTIMENT = ["generations/*/sentiment/*"]
+ON_DEV = [*CANDIDATES, "generations/tiny-llama/base/toxicity/dev/0.parquet"]
+ON_TEST = [
+    f"generations/tiny-llama/{method}/toxicity/test/0.parquet" for method in ("base", "lm_steer", "random_lm_steer")
+]
+SWEPT = [f"generations/tiny-llama/{name}/*" for name in ("lm_steer_all", "lm_steer_30", "civil_and_positive")]
+SWEPT += ["generations/tiny-rotated/*"]
+
+
+def unpicked(pattern: str) -> list[str]:
+    """The pattern in each cell whose settings stand in the configuration: no choice, and so no score, leads to it."""
+    cells = ("*/base/toxicity/*", "*/lm_steer/toxicity/dev*", "*/sentiment/*")
+    return [pattern.format(cell=cell) for cell in cells]
+
+
+COMPUTE = CAPTURED + UNSTEERED
+METRICS, PERPLEXITY, TEXTS = map(unpicked, ("metrics/{cell}", "scores/{cell}perplexity-base*", "scores/{cell}texts*"))
+
+# Each leaf of the schema: another value, and what is made anew first. None: why there is no row.
 LEAVES = {
     "device": ("cuda", COMPUTE),
     "dtype": ("bfloat16", COMPUTE),
@@ -34,78 +57,119 @@ LEAVES = {
     "mem_mb": (5000, REPORT),
     "runtime": (30, REPORT),
     "store": ("elsewhere", REPORT),
-    "run.models": (["tiny-llama", "tiny-gpt2"], FROM_MODEL),
-    "run.methods": (WITH_INSTRUCTED, CELLS),
-    "run.tasks": None,  # the variants need both
-    "run.seeds": ([0, 1, 2], LM_STEER),
-    "run.variants": (WITH_100, {"train_steer"} | CELLS),
-    "run.sweep.seeds": ([1], {"train_steer", "derive_steer"} | CELLS),
-    "run.sweep.prompts": (2, CELLS),
-    "run.sweep.samples": (2, CELLS),
-    "data.door": ("mirror", None),
+    "run.models": (["tiny-llama", "tiny-gpt2"], ["models/tiny-gpt2"]),
+    "run.methods": (
+        ["lm_steer", "random_lm_steer", "instructed", "caa"],
+        ["*/instructed/*", "activations/*block_output*"],
+    ),
+    "run.tasks": (["toxicity"], REPLICATION),
+    "run.seeds": ([0, 1], ["steers/*/toxicity/1", "generations/tiny-llama/base/toxicity/*/1.parquet"]),
+    "run.variants": (
+        ["lm_steer_all", "lm_steer_30", "civil_and_positive", "transferred", "lm_steer_100"],
+        ["steers/*_100/*"],
+    ),
+    "run.sweep.seeds": ([1], ["steers/*/toxicity/1", "generations/*/base/toxicity/*/1.parquet"]),
+    "run.sweep.prompts": (2, SWEPT),
+    "run.sweep.samples": (2, SWEPT),
+    "data.door": None,  # a mirror is needed
     "data.mirror": (".", REPORT),
-    "data.sources": ({"comments": "mirror"}, None),
-    "models": ({"tiny-llama": {"seed": 1}}, FROM_MODEL),
-    "tasks.toxicity.source": ("nontoxic_prompts", {"fetch_source"} | FROM_TABLE),
-    "tasks.toxicity.seeds": ([0], PICK),
-    "tasks.toxicity.methods": (["base", "lm_steer", "random_lm_steer"], PAGE),
-    "tasks.toxicity.prompts.dev": (5, FROM_TABLE),
-    "tasks.toxicity.prompts.test": (5, FROM_TABLE),
-    "tasks.toxicity.comments": (11, FROM_TABLE),
-    "tasks.toxicity.wording": ("Be kind. {text}", FROM_TABLE),
+    "data.sources": None,  # the sample has no other door
+    "models": ({"tiny-llama": {"seed": 1}}, ["models/tiny-llama"]),
+    "tasks.toxicity.source": ("nontoxic_prompts", ["data/raw/nontoxic_prompts/url"]),
+    "tasks.toxicity.seeds": ([0], REPORT),
+    "tasks.toxicity.methods": (["base", "lm_steer"], ["figures/tiny-llama/toxicity.svg"]),
+    "tasks.toxicity.prompts.dev": (5, TOXICITY),
+    "tasks.toxicity.prompts.test": (5, TOXICITY),
+    "tasks.toxicity.comments": (11, TOXICITY),
+    "tasks.toxicity.wording": ("Be kind. {text}", TOXICITY),
     "tasks.sentiment.source": ("sentiment_prompts", REPORT),
-    "tasks.sentiment.seeds": ([0, 1], {"train_steer"} | CELLS),
-    "tasks.sentiment.methods": (["base", "lm_steer", "caa"], {"capture_activations", "train_steer"} | CELLS),
+    "tasks.sentiment.seeds": ([0, 1, 2], ["steers/*/sentiment/2", "generations/*/base/sentiment/test/2.parquet"]),
+    "tasks.sentiment.methods": (["base"], REPLICATION),
     "tasks.sentiment.prompts.test": (3, SENTIMENT),
     "tasks.sentiment.texts": (20, SENTIMENT),
     "tasks.sentiment.wording": ("Be glad. {text}", SENTIMENT),
-    "activations.batch_rows": (3, COMPUTE),
-    "activations.shard_rows": (7, COMPUTE),
-    "steers.lm_steer.adaptor": None,  # only multiply can be interpreted and transferred
-    "steers.lm_steer.rank": (3, LM_STEER),
-    "steers.lm_steer.eps": (0.002, LM_STEER),
-    "steers.lm_steer.init": (0.02, LM_STEER),
-    "steers.lm_steer.values": ([4.0, 1.0], LM_STEER),
-    "steers.lm_steer.steps": ([2, 3], LM_STEER),
-    "steers.lm_steer.batch_texts": (3, LM_STEER),
-    "steers.lm_steer.max_tokens": (20, LM_STEER),
-    "steers.lm_steer.learning_rate": (0.02, LM_STEER),
-    "steers.lm_steer.regularization": (0.1, LM_STEER),
-    "steers.lm_steer.texts": (10, LM_STEER),
-    "steers.lm_steer.held_out": (0.3, LM_STEER),
-    "steers.lm_steer.official_code": (True, LM_STEER),
-    "steers.lm_steer.strengths": ([0.5], PICK),
-    "steers.lm_steer.by_task": ({"sentiment": {"strengths": [-1.0, 0.5]}}, CELLS),
-    "steers.caa.layer": (1, CAA),
-    "steers.caa.multiplier": (2.0, CAA),
-    "steers.caa.held_out": (0.3, CAA),
-    "steers.caa.strengths": ([1.0], {"choose_settings"} | CELLS),
-    "variants": ({"lm_steer_30": {"texts": 4}}, {"train_steer"} | CELLS),
-    "choices.perplexity_limit": (2.0, PICK),
-    "generations.toxicity.samples.dev": (2, PICK),
-    "generations.toxicity.samples.test": (3, CELLS),
-    "generations.toxicity.max_new_tokens": (7, PICK),
-    "generations.toxicity.min_new_tokens": (5, PICK),
-    "generations.toxicity.temperature": (0.9, PICK),
-    "generations.toxicity.top_p": (0.8, PICK),
-    "generations.toxicity.batch_rows": (6, PICK),
-    "generations.sentiment.samples.test": (2, CELLS),
-    "generations.sentiment.max_new_tokens": (7, CELLS),
-    "generations.sentiment.min_new_tokens": (5, CELLS),
-    "generations.sentiment.temperature": (0.9, CELLS),
-    "generations.sentiment.top_p": (0.8, CELLS),
-    "generations.sentiment.batch_rows": (6, CELLS),
-    "scores.toxicity": (["profanity_check", "toxic_comment_classifier"], {"fetch_source", "prepare_scorer"} | PICK),
+    "activations.batch_rows": (3, CAPTURED),
+    "activations.shard_rows": (7, CAPTURED),
+    "steers.lm_steer.adaptor": ("add", LEARNT),
+    "steers.lm_steer.rank": (3, LEARNT),
+    "steers.lm_steer.eps": (0.002, LEARNT),
+    "steers.lm_steer.init": (0.02, LEARNT),
+    "steers.lm_steer.values": ([4.0, 1.0], LEARNT),
+    "steers.lm_steer.steps": ([2, 3], LEARNT_ON_TOXICITY),
+    "steers.lm_steer.batch_texts": (3, LEARNT),
+    "steers.lm_steer.max_tokens": (20, LEARNT),
+    "steers.lm_steer.learning_rate": (0.02, LEARNT),
+    "steers.lm_steer.regularization": (0.1, LEARNT_ON_TOXICITY),
+    "steers.lm_steer.texts": (10, LEARNT_ON_ALL_TEXTS),
+    "steers.lm_steer.held_out": (0.3, LEARNT),
+    "steers.lm_steer.official_code": (True, LEARNT),
+    "steers.lm_steer.strengths": ([0.5], CANDIDATES),
+    "steers.lm_steer.by_task": ({"sentiment": {"strengths": [-1.0, 0.5]}}, ["generations/*/lm_steer/sentiment/*"]),
+    "steers.caa.layer": (1, REPORT),  # tests/unit/test_cells.py: where CAA is run
+    "steers.caa.multiplier": (2.0, REPORT),
+    "steers.caa.held_out": (0.3, REPORT),
+    "steers.caa.strengths": ([1.0], REPORT),
+    "variants": ({"lm_steer_30": {"texts": 4}}, ["steers/*/lm_steer_30/*"]),
+    "choices.perplexity_limit": (2.0, ["choices/tiny-llama/lm_steer/toxicity.json"]),
+    "generations.toxicity.samples.dev": (2, ON_DEV),
+    "generations.toxicity.samples.test": (3, ON_TEST),
+    "generations.toxicity.max_new_tokens": (7, OF_TOXICITY),
+    "generations.toxicity.min_new_tokens": (5, OF_TOXICITY),
+    "generations.toxicity.temperature": (0.9, OF_TOXICITY),
+    "generations.toxicity.top_p": (0.8, OF_TOXICITY),
+    "generations.toxicity.batch_rows": (6, OF_TOXICITY),
+    "generations.sentiment.samples.test": (2, OF_SENTIMENT),
+    "generations.sentiment.max_new_tokens": (7, OF_SENTIMENT),
+    "generations.sentiment.min_new_tokens": (5, OF_SENTIMENT),
+    "generations.sentiment.temperature": (0.9, OF_SENTIMENT),
+    "generations.sentiment.top_p": (0.8, OF_SENTIMENT),
+    "generations.sentiment.batch_rows": (6, OF_SENTIMENT),
+    "scores.toxicity": (["profanity_check", "toxic_comment_classifier"], ["data/raw/toxic_comment_classifier/*"]),
     "scores.sentiment": None,  # there is one
-    "scores.perplexity.judges": (["base", "tiny-gpt2"], {"prepare_model"} | PICK),
-    "scores.perplexity.tokens_a_batch": (128, PICK),
-    "analyses.interpretation.directions": (2, READ),
-    "analyses.interpretation.words": (3, READ),
-    "analyses.interpretation.value": (4.0, READ),
-    "analyses.interpretation.texts": (3, READ),
-    "metrics.resamples": (60, PICK),
-    "metrics.confidence": (0.9, PICK),
+    "scores.perplexity.judges": (["base", "tiny-gpt2"], ["models/tiny-gpt2"]),
+    "scores.perplexity.tokens_a_batch": (128, PERPLEXITY),
+    "analyses.interpretation.directions": (2, INTERPRETED),
+    "analyses.interpretation.words": (3, INTERPRETED),
+    "analyses.interpretation.value": (4.0, INTERPRETED),
+    "analyses.interpretation.texts": (3, INTERPRETED),
+    "metrics.resamples": (60, METRICS),
+    "metrics.confidence": (0.9, METRICS),
 }
+# What must change with a leaf, so that the configuration can be run.
+WITH = {
+    "run.tasks": {"run": {"variants": ["lm_steer_all", "lm_steer_30", "transferred"]}},
+    "run.sweep.seeds": {"run": {"seeds": [0, 1]}},
+    "steers.lm_steer.adaptor": {"run": {"variants": ["lm_steer_all", "lm_steer_30", "civil_and_positive"]}},
+}
+
+
+def with_overlay(folder: Path, leaf: str, value: object) -> tuple[str, ...]:
+    """Arguments of a run of the tiny preset with another value of a leaf."""
+    overlay: object = value
+    for key in reversed(leaf.split(".")):
+        overlay = {key: overlay}
+    (folder / "overlay.yaml").write_text(yaml.safe_dump(overlay))
+    (folder / "with.yaml").write_text(yaml.safe_dump(WITH.get(leaf, {})))
+    return "--configfile", "presets/tiny.yaml", str(folder / "overlay.yaml"), str(folder / "with.yaml")
+
+
+def first(jobs: list[Job]) -> set[str]:
+    """A file of each job that waits for no other one."""
+    made = {file for job in jobs for file in job.outputs}
+    return {job.outputs[0] for job in jobs if not job.inputs & made}
+
+
+def matching(files: set[str], patterns: list[str]) -> set[str]:
+    """The files that match; each pattern must match one."""
+    for pattern in patterns:
+        assert any(fnmatch(file, pattern) for file in files), f"nothing is named {pattern}"
+    return {file for file in files if any(fnmatch(file, pattern) for pattern in patterns)}
+
+
+@pytest.fixture(scope="module")
+def files(finished: Path) -> set[str]:
+    """The first file of every job of the finished run."""
+    return {job.outputs[0] for job in plan(finished, "--forceall")}
 
 
 def test_the_table_of_leaves_has_every_leaf_of_the_schema():
@@ -113,19 +177,57 @@ def test_the_table_of_leaves_has_every_leaf_of_the_schema():
     assert leaves == set(LEAVES)
 
 
-@pytest.mark.parametrize("leaf", [leaf for leaf, change in LEAVES.items() if change and change[1]])
-def test_a_changed_leaf_plans_exactly_the_jobs_that_depend_on_it(finished: Path, tmp_path: Path, leaf: str):
-    value, jobs = LEAVES[leaf]
-    overlay: object = value
-    for key in reversed(leaf.split(".")):
-        overlay = {key: overlay}
-    (tmp_path / "overlay.yaml").write_text(yaml.safe_dump(overlay))
-    arguments = ("--configfile", "presets/tiny.yaml", str(tmp_path / "overlay.yaml"))
-    assert set(planned(finished, *arguments)) == jobs
+@pytest.mark.parametrize("leaf", [leaf for leaf, change in LEAVES.items() if change])
+def test_a_changed_leaf_reruns_what_depends_on_it(finished: Path, files: set[str], tmp_path: Path, leaf: str):
+    value, patterns = LEAVES[leaf]
+    jobs = plan(finished, *with_overlay(tmp_path, leaf, value))
+    assert first(jobs) == matching(files | first(jobs), patterns)
+    assert jobs[-1].outputs == ("report/index.html",)
+
+
+def test_another_seed_reruns_no_text_of_the_others_that_it_cannot_change(finished: Path, tmp_path: Path):
+    jobs = plan(finished, *with_overlay(tmp_path, "run.seeds", [0, 1]))
+    texts = {job.outputs[0] for job in jobs if job.rule in ("train_steer", "generate_continuations")}
+    settled = ["*/toxicity/dev/0.parquet", "*/base/*/0.parquet", "*/sentiment/*", "steers/*/0"]
+    assert not [file for file in texts if any(fnmatch(file, pattern) for pattern in settled)]
+
+
+def test_another_variant_reruns_itself_its_figures_and_the_report(finished: Path, tmp_path: Path):
+    value, _ = LEAVES["run.variants"]
+    jobs = plan(finished, *with_overlay(tmp_path, "run.variants", value))
+    figures = {"figures/tiny-llama/data_efficiency.svg", *REPLICATION}
+    others = {job.outputs[0] for job in jobs if "/lm_steer_100/" not in job.outputs[0]}
+    assert others == figures | set(REPORT)
+
+
+def test_another_scorer_reruns_no_text_before_a_choice(finished: Path, tmp_path: Path):
+    value, _ = LEAVES["scores.toxicity"]
+    jobs = plan(finished, *with_overlay(tmp_path, "scores.toxicity", value))
+    remade = {file for job in jobs for file in job.outputs}
+    assert not any(fnmatch(file, pattern) for file in remade for pattern in [*OF_TOXICITY, *OF_SENTIMENT, *LEARNT])
+    assert {job.rule for job in jobs if job.rule.startswith("score_texts")} and "data/toxicity.parquet" not in remade
 
 
 def test_nothing_reruns_on_a_finished_run(finished: Path):
-    assert planned(finished) == {}
+    assert plan(finished) == []
+
+
+@pytest.fixture(scope="module")
+def copy(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run whose code the tests below change and put back."""
+    return copy_finished(finished, tmp_path_factory.mktemp("copy") / "run")
+
+
+@contextmanager
+def changed(*paths: Path) -> Iterator[None]:
+    """Inside, the files may be written; after it they are as before."""
+    before = {path: (path.read_bytes(), path.stat()) for path in paths}
+    try:
+        yield
+    finally:
+        for path, (content, about) in before.items():
+            path.write_bytes(content)
+            os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
 
 
 def test_a_touch_of_every_file_reruns_nothing(finished: Path, tmp_path: Path):
@@ -133,46 +235,66 @@ def test_a_touch_of_every_file_reruns_nothing(finished: Path, tmp_path: Path):
     for path in folder.rglob("*"):
         if path.is_file() and "results" not in path.parts and ".snakemake" not in path.parts:
             os.utime(path)
-    assert planned(folder) == {}
+    assert plan(folder) == []
 
 
-def test_a_comment_and_a_docstring_rerun_nothing(finished: Path, tmp_path: Path):
-    folder = copy_finished(finished, tmp_path / "commented")
-    for path in [*folder.glob("steerlab/**/*.py"), *folder.glob("scripts/*.py")]:
-        text = path.read_text()
-        path.write_text(re.sub(r'^"""', '"""Reworded. ', text, count=1) + "\n# a remark\n")
-    assert planned(folder) == {}
+def test_a_comment_and_a_docstring_rerun_nothing(copy: Path):
+    paths = [*copy.glob("steerlab/**/*.py"), *copy.glob("scripts/*.py")]
+    with changed(*paths):
+        for path in paths:
+            text = path.read_text()
+            path.write_text(re.sub(r'^"""', '"""Reworded. ', text, count=1) + "\n# a remark\n")
+        assert plan(copy) == []
 
 
-# A module of the package: the jobs that depend on its code.
+def figures(*names: str) -> list[str]:
+    return [f"figures/*/{name}.svg" for name in names]
+
+
+# A file of the code: what is made anew first.
 MODULES = {
     "steerlab/sites.py": COMPUTE,
-    "steerlab/models.py": FROM_MODEL,
-    "steerlab/activations.py": COMPUTE,
-    "steerlab/methods/caa.py": CAA,
-    "steerlab/methods/lm_steer.py": LM_STEER,
-    "steerlab/methods/random_direction.py": {"derive_steer"} | CELLS,
-    "steerlab/generations.py": PICK,
-    "steerlab/choices.py": PICK,
-    "steerlab/scores/perplexity.py": PICK,
-    "steerlab/scores/likelihood.py": PICK,
-    "steerlab/scores/profanity_check.py": PICK,
-    "steerlab/tasks/toxicity.py": FROM_TABLE,
+    "steerlab/models.py": ["models/tiny-llama"],
+    "steerlab/activations.py": CAPTURED,
+    "steerlab/losses.py": LEARNT,
+    "steerlab/methods/caa.py": [],
+    "steerlab/methods/lm_steer.py": LEARNT,
+    "steerlab/methods/random_direction.py": ["steers/*/random_lm_steer/*"],
+    "steerlab/methods/lm_steer_transfer.py": ["steers/tiny-rotated/transferred/*"],
+    "steerlab/generations.py": [*OF_TOXICITY, *OF_SENTIMENT],
+    "steerlab/choices.py": ["choices/*"],
+    "steerlab/scores/perplexity.py": PERPLEXITY,
+    "steerlab/scores/likelihood.py": PERPLEXITY,
+    "steerlab/scores/profanity_check.py": TEXTS,
+    "steerlab/scores/vader.py": TEXTS,
+    "steerlab/scores/toxic_comment_classifier.py": [],
+    "steerlab/tasks/toxicity.py": TOXICITY,
     "steerlab/tasks/sentiment.py": SENTIMENT,
-    "steerlab/metrics/bootstrap.py": PICK,
-    "steerlab/analyses/interpretation.py": READ,
-    "steerlab/figures/toxicity.py": PAGE,
+    "steerlab/metrics/bootstrap.py": METRICS,
+    "steerlab/metrics/continuations.py": METRICS,
+    "steerlab/metrics/grid.py": [],
+    "steerlab/analyses/interpretation.py": INTERPRETED,
+    "steerlab/analyses/reading.py": INTERPRETED,
+    "steerlab/figures/toxicity.py": figures("toxicity"),
+    "steerlab/figures/transfer.py": figures("transfer"),
+    "steerlab/figures/style.py": figures("*"),
+    "steerlab/parameters.py": figures("*"),
+    "steerlab/reference/lm_steer.yaml": figures("replication"),
+    "captions/spectrum.rst": figures("spectrum"),
     "steerlab/report/page.py": REPORT,
-    "steerlab/progress.py": set(),
-    "steerlab/job.py": set(),
-    "steerlab/experiment/registry.py": set(),
-    "scripts/score_texts.py": PICK,
-}
+    "steerlab/report/page.html.j2": REPORT,
+    "steerlab/progress.py": [],
+    "steerlab/job.py": [],
+    "steerlab/experiment/registry.py": [],
+    "steerlab/experiment/cells.py": [],
+    "scripts/score_texts.py": TEXTS,
+    "scripts/derive_steer.py": ["steers/*/random_lm_steer/*", "steers/*/civil_and_positive/*", "steers/*/transferred/*"],
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_a_changed_module_plans_exactly_the_jobs_that_run_it(finished: Path, tmp_path: Path, module: str):
-    folder = copy_finished(finished, tmp_path / "changed")
-    with open(folder / module, "a") as file:
-        file.write("\nCHANGED = True\n")
-    assert set(planned(folder)) == MODULES[module]
+@pytest.mark.parametrize("path", MODULES)
+def test_changed_code_reruns_the_jobs_that_run_it(copy: Path, files: set[str], path: str):
+    with changed(copy / path):
+        with open(copy / path, "a") as file:
+            file.write("\nCHANGED = True\n" if path.endswith(".py") else "\n\n# changed: true\n")
+        assert first(plan(copy)) == matching(files, MODULES[path])
