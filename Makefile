@@ -27,7 +27,7 @@ bench: setup ## side-by-side ratios, not part of the tests
 	$(BIN)/python -m benchmarks --model results/models/smollm2-135m-instruct $(ARGS)
 
 figures: setup ## redraw every figure from the metrics that are there, without touching a model
-	$(SNAKEMAKE) figures --allowed-rules plot_task figures --forcerun plot_task $(ARGS)
+	$(SNAKEMAKE) figures --allowed-rules plot_figure figures --forcerun plot_figure $(ARGS)
 
 report: run ## the page results/report/index.html and Snakemake's own report.zip
 	$(SNAKEMAKE) --report results/report/snakemake.zip $(ARGS)

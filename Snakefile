@@ -42,12 +42,12 @@ rule models:
 
 rule steers:
     input:
-        x.every(names.STEER),
+        x.steers,
 
 
 rule metrics:
     input:
-        x.every(names.METRICS),
+        x.metrics,
 
 
 rule lm_steer:

@@ -174,7 +174,8 @@ class Experiment:
         """The steer that a cell is generated with; empty for the model as it is."""
         if not self.method(w.method).steer:
             return []
-        return [names.STEER.format(model=w.model, method=w.method, task=w.task, seed=w.seed)]
+        trained = self.instance(w.method, w.task).trained_as
+        return [names.STEER.format(model=w.model, method=trained, task=w.task, seed=w.seed)]
 
     def choice_input(self, w: SimpleNamespace) -> list[str]:
         """The choice that a cell's settings come from; empty where they stand in the configuration."""
@@ -210,15 +211,16 @@ class Experiment:
 
     # ---- targets ----
 
-    def every(self, pattern: str) -> list[str]:
-        """The pattern's file names over all cells (and their seeds)."""
-        found = [
-            _of_cell(pattern, cell, seed=seed)
-            for cell in self.cells.values()
-            for seed in cell.seeds
-            if "{seed}" not in pattern or pattern != names.STEER or self.method(cell.method).steer
-        ]
-        return list(dict.fromkeys(found))
+    @property
+    def steers(self) -> list[str]:
+        """The steers of all cells and their seeds."""
+        asked = [SimpleNamespace(**vars(cell), seed=seed) for cell in self.cells.values() for seed in cell.seeds]
+        return list(dict.fromkeys(steer for w in asked for steer in self.steer_input(w)))
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics of all cells."""
+        return [_of_cell(names.METRICS, cell) for cell in self.cells.values()]
 
     def figures(self, group: str | None = None, pattern: str = names.FIGURE) -> list[str]:
         """The figures that the configuration has the cells for, all or those of a group."""

@@ -21,13 +21,14 @@ class Instance:
     """A method with its hyperparameters: of a name in METHODS, or of a variant.
 
     name: as it stands in file names; of: the method's name in METHODS; given: what the configuration says of it,
-    without the keys of a variant alone.
+    without the keys of a variant alone; trained_as: the name that its steers stand under, `of` for a variant that
+    learns just what the method does.
     """
 
     name: str
     of: str
     given: dict[str, Any]
-    is_variant: bool = False
+    trained_as: str
 
     @property
     def method(self) -> Method:
@@ -69,9 +70,9 @@ def instance(config: dict, name: str, task: str) -> Instance:
     of = variant["of"] if variant else name
     given = dict(config["steers"].get(of, {}))
     given |= given.get("by_task", {}).get(task, {})
-    if variant:
-        given |= {key: value for key, value in variant.items() if key not in VARIANT_KEYS}
-    return Instance(name, of, given, is_variant=variant is not None)
+    own = {key: value for key, value in (variant or {}).items() if key not in VARIANT_KEYS}
+    learns_alike = METHODS[of].derived_from is None and set(own) <= {"strengths"}
+    return Instance(name, of, given | own, trained_as=of if learns_alike else name)
 
 
 VARIANT_KEYS = ("of", "models", "tasks", "split", "from")

@@ -13,13 +13,14 @@ def steerlab(*arguments: str, cwd=ROOT) -> subprocess.CompletedProcess[str]:
 
 def test_plan_counts_the_cells_of_the_default():
     printed = steerlab("plan").stdout
-    assert "20 cells, 8,592 continuations, 171,840 new tokens at most" in printed
+    assert "19 cells, 8,544 continuations, 170,880 new tokens at most" in printed
 
 
 def test_plan_merges_overlays_as_snakemake_does(tmp_path):
     overlay = tmp_path / "overlay.yaml"
     overlay.write_text(
-        "run: {methods: [base], tasks: [toxicity], variants: [], seeds: [5]}\ntasks: {toxicity: {prompts: {test: 10}}}\n"
+        "run: {methods: [base], tasks: [toxicity], variants: [], seeds: [5]}\n"
+        "tasks: {toxicity: {prompts: {test: 10}}}\n"
     )
     printed = steerlab("plan", "--configfile", str(overlay)).stdout
     assert "2 cells, 120 continuations, 2,400 new tokens at most" in printed

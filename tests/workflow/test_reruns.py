@@ -1,7 +1,8 @@
 """What reruns after a change, and what does not: the jobs that a dry-run plans first on a finished run.
 
-First are the jobs whose own settings, code or files changed; whatever follows from them is planned as well, by Snakemake.
-So each change stands beside the files that it makes anew first, as patterns in which * stands for any characters.
+First are the jobs whose own settings, code or files changed; whatever follows from them is planned as well, by
+Snakemake. So each change stands beside the files that it makes anew first, as patterns in which * stands for any
+characters.
 """
 
 import os
@@ -25,7 +26,7 @@ INTERPRETED = ["analyses/tiny-llama/lm_steer/toxicity/0"]
 
 LEARNT = ["steers/tiny-llama/lm_steer*"]
 LEARNT_ON_TOXICITY = ["steers/tiny-llama/lm_steer*/toxicity/0"]
-LEARNT_ON_ALL_TEXTS = ["steers/tiny-llama/lm_steer/*", "steers/tiny-llama/lm_steer_all/*"]
+LEARNT_ON_ALL_TEXTS = ["steers/tiny-llama/lm_steer/*"]
 
 UNSTEERED = ["generations/*/base/*"]
 CANDIDATES = ["generations/tiny-llama/lm_steer/toxicity/dev/0.parquet"]
@@ -35,6 +36,7 @@ ON_DEV = [*CANDIDATES, "generations/tiny-llama/base/toxicity/dev/0.parquet"]
 ON_TEST = [
     f"generations/tiny-llama/{method}/toxicity/test/0.parquet" for method in ("base", "lm_steer", "random_lm_steer")
 ]
+DERIVED = [f"steers/*/{name}/*" for name in ("random_lm_steer", "civil_and_positive", "transferred")]
 SWEPT = [f"generations/tiny-llama/{name}/*" for name in ("lm_steer_all", "lm_steer_30", "civil_and_positive")]
 SWEPT += ["generations/tiny-rotated/*"]
 
@@ -288,7 +290,7 @@ MODULES = {
     "steerlab/experiment/registry.py": [],
     "steerlab/experiment/cells.py": [],
     "scripts/score_texts.py": TEXTS,
-    "scripts/derive_steer.py": ["steers/*/random_lm_steer/*", "steers/*/civil_and_positive/*", "steers/*/transferred/*"],
+    "scripts/derive_steer.py": DERIVED,
 }  # fmt: skip
 
 

@@ -29,8 +29,9 @@ from tests.workflow.project import (
 def test_a_run_ends_with_the_page_and_every_table(finished: Path):
     assert (finished / "results/report/index.html").stat().st_size > 1000
     metrics = pd.concat(pd.read_csv(path) for path in (finished / "results/metrics").rglob("*.csv"))
-    methods = {"base", "lm_steer", "random_lm_steer", "caa", "lm_steer_30", "civil_and_positive", "transferred"}
-    assert set(metrics.method) == methods and set(metrics.split) == {"dev", "test"}
+    methods = {"base", "lm_steer", "random_lm_steer"}
+    variants = {"lm_steer_all", "lm_steer_30", "civil_and_positive", "transferred"}
+    assert set(metrics.method) == methods | variants and set(metrics.split) == {"dev", "test"}
     assert set(metrics.seed.astype(str)) == {"0", "1", "all"}
     assert (metrics.data == "sample").all()
 
@@ -101,8 +102,8 @@ STAGES = {
     ".store/scores/*/*.parquet": [names.PERPLEXITY_SCORES, names.TEXT_SCORES],
 }
 MATRIX = {
-    "model": ["tiny-llama"], "method": ["base", "caa"], "task": ["toxicity"], "split": ["dev", "test"],
-    "seed": [0, 1], "site": ["block_output"], "positions": ["last"], "judge": ["base"],
+    "model": ["tiny-llama"], "method": ["base", "lm_steer"], "task": ["toxicity"], "split": ["dev", "test"],
+    "seed": [0], "site": ["lm_head_input"], "positions": ["all"], "judge": ["base"],
 }  # fmt: skip
 
 
