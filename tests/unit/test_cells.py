@@ -1,0 +1,76 @@
+"""What a configuration asks for, cell by cell."""
+
+import yaml
+
+from steerlab import experiment
+from steerlab.experiment import names
+from steerlab.experiment.cells import PICK, Cell
+from tests.workflow.project import ROOT
+
+DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
+MODEL = "smollm2-135m-instruct"
+
+
+def loaded(**changes: object) -> experiment.Experiment:
+    return experiment.load(DEFAULT | changes)
+
+
+def cell(x: experiment.Experiment, method: str, split: str = "test", *, task: str = "toxicity") -> Cell:
+    return x.cells[MODEL, method, task, split]
+
+
+def test_candidates_are_asked_on_dev_prompts_and_the_pick_on_test_prompts_beside_strength_1():
+    x = loaded()
+    candidates, picked = cell(x, "lm_steer", "dev"), cell(x, "lm_steer")
+    given = DEFAULT["steers"]["lm_steer"]
+    assert (list(candidates.steps), list(candidates.strengths)) == (given["steps"], given["strengths"])
+    assert candidates.chosen_by is None
+    assert (picked.steps, picked.strengths) == ((PICK,), (PICK, 1.0))
+    assert picked.chosen_by == (MODEL, "lm_steer", "toxicity")
+
+
+def test_a_control_and_a_variant_stand_beside_the_pick_of_what_they_come_from():
+    x = loaded()
+    for name in ("random_lm_steer", "lm_steer_30", "civil_and_positive"):
+        assert cell(x, name).chosen_by == (MODEL, "lm_steer", "toxicity")
+        assert cell(x, name).steps == (PICK,)
+    assert cell(x, "civil_and_positive").strengths == tuple(DEFAULT["variants"]["civil_and_positive"]["strengths"])
+
+
+def test_a_task_without_an_objective_has_no_dev_cells_and_no_choice():
+    x = loaded()
+    assert not [key for key in x.cells if key[2:] == ("sentiment", "dev")]
+    steered = cell(x, "lm_steer", task="sentiment")
+    own = DEFAULT["steers"]["lm_steer"]["by_task"]["sentiment"]
+    assert (list(steered.steps), list(steered.strengths)) == (own["steps"], own["strengths"])
+    assert steered.chosen_by is None
+
+
+def test_variants_have_the_size_of_the_sweep_and_methods_that_of_the_run():
+    x, sweep = loaded(), DEFAULT["run"]["sweep"]
+    small = cell(x, "lm_steer_30")
+    assert (list(small.seeds), small.prompts, small.samples) == (sweep["seeds"], sweep["prompts"], sweep["samples"])
+    whole = cell(x, "lm_steer")
+    assert list(whole.seeds) == DEFAULT["run"]["seeds"] and whole.prompts is None
+
+
+def test_each_cell_has_the_unsteered_cell_that_it_is_compared_with():
+    x = loaded()
+    for model, _, task, split in x.cells:
+        assert (model, "base", task, split) in x.cells
+
+
+def test_a_variant_that_learns_what_the_method_learns_uses_its_steers():
+    x = loaded()
+    steer = names.STEER.format(model=MODEL, method="lm_steer", task="toxicity", seed=0)
+    assert x.instance("lm_steer_all").trained_as == "lm_steer" and x.steers.count(steer) == 1
+    assert not [path for path in x.steers if "lm_steer_all" in path]
+    for name in ("lm_steer_30", "lm_steer_add", "lm_steer_full", "lm_steer_official", "civil", "transferred"):
+        assert x.instance(name).trained_as == name
+
+
+def test_strengths_of_a_variant_alone_ask_for_no_training():
+    variants = DEFAULT["variants"] | {"stronger": {"of": "caa", "tasks": ["toxicity"], "strengths": [2.0]}}
+    x = loaded(variants=variants, run=DEFAULT["run"] | {"variants": ["stronger"]})
+    assert not [path for path in x.steers if "stronger" in path]
+    assert cell(x, "stronger").strengths == (2.0,)
