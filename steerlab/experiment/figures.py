@@ -58,9 +58,11 @@ def arguments(config: dict, model: str, figure: str) -> dict[str, Any]:
         case "transfer":
             name = _transferred(config)[0]
             variant = config["variants"][name]
+            source, target = variant["from"], variant["models"][0]
+            judges = [specs.judge_label(config, one) for one in (source, target)]
             return {
-                "source": variant["from"], "target": variant["models"][0], "steer": _whole(config),
-                "transferred": name, "scorers": both,
+                "source": source, "target": target, "steer": _whole(config),
+                "transferred": name, "scorers": [toxicity, sentiment, *judges],
             }  # fmt: skip
         case "data_efficiency":
             return {"texts": {name: config["variants"][name]["texts"] for name in _subsets(config)}, "scorers": both}

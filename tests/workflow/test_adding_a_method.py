@@ -27,7 +27,7 @@ def followed(finished: Path, folder: Path) -> Path:
     (folder / "steerlab/methods/ablation.py").write_text(FILE)
     insert(folder / "steerlab/experiment/registry.py", '    "caa": Method(', LINE)
     insert(folder / "schemas/config.yaml", "      caa:\n        type: object\n", ENTRY)
-    overlay = {"run": {"methods": ["base", "lm_steer", "random_lm_steer", "caa", "ablation"]}}
+    overlay = {"run": {"methods": ["base", "lm_steer", "random_lm_steer", "ablation"]}}
     (folder / "overlay.yaml").write_text(yaml.safe_dump(overlay))
     return folder
 
@@ -40,8 +40,9 @@ def test_a_method_added_by_the_page_runs_and_nothing_else_reruns(finished: Path,
     folder = followed(finished, tmp_path / "added")
     arguments = ("--configfile", "presets/tiny.yaml", "overlay.yaml")
     new = {
-        "train_steer": 2,
-        "generate_continuations": 4,
+        "capture_activations": 1,
+        "train_steer": 1,
+        "generate_continuations": 2,
         "score_texts": 2,
         "score_perplexity": 2,
         "compute_metrics": 2,
