@@ -29,7 +29,7 @@ bench: setup ## side-by-side ratios, not part of the tests
 figures: setup ## redraw every figure from the metrics that are there, without touching a model
 	$(SNAKEMAKE) figures --allowed-rules plot_figure figures --forcerun plot_figure $(ARGS)
 
-report: run ## the page results/report/index.html and Snakemake's own report.zip
+report: run ## the page results/report/index.html and Snakemake's own snakemake.zip
 	$(SNAKEMAKE) --report results/report/snakemake.zip $(ARGS)
 
 setup: $(VENV)/.ready ## the virtual environment, from the lock
@@ -49,5 +49,5 @@ lock: ## make envs/requirements.lock again from envs/requirements.in
 clean: ## remove results/; the store stays
 	find results -mindepth 1 -not -name .gitignore -delete
 
-clean-store: ## empty the store (STORE=<folder> if not .store) but for the scores that were paid for
-	[ ! -d $(STORE) ] || find $(STORE) -mindepth 1 -maxdepth 1 -not -name 'scores.sqlite*' -exec rm -r {} +
+clean-store: ## empty the store (STORE=<folder> if not .store)
+	[ ! -d $(STORE) ] || find $(STORE) -mindepth 1 -delete

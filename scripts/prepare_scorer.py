@@ -6,10 +6,10 @@ from steerlab.job import job
 
 
 def run(*, source: list[Path], folder: Path, spec: dict) -> None:
-    """Write the scorer folder. source: the raw folder it is made from, or nothing; spec: scorer (path), definition."""
+    """Write the scorer folder. source: the raw folder it is made from, or nothing; spec: scorer (path)."""
     from steerlab import scores
 
-    scores.prepare(spec["scorer"], folder, source=source[0] if source else None, definition=spec["definition"])
+    scores.prepare(spec["scorer"], folder, source=source[0] if source else None)
 
 
 if "snakemake" in globals():

@@ -29,7 +29,10 @@ def _plan(chosen: argparse.Namespace) -> None:
     for path in (Path("config.yaml"), *chosen.configfile):
         if not path.is_file():
             sys.exit(f"plan: there is no file {path}; call it in the project's folder")
-        config = _merged(config, yaml.safe_load(path.read_text()) or {})
+        try:
+            config = _merged(config, yaml.safe_load(path.read_text()) or {})
+        except yaml.YAMLError as error:
+            sys.exit(f"plan: {path} is no YAML: {' '.join(str(error).split())}")
     x = experiment.load_or_exit(config)
     sys.stdout.write(plan.table(plan.counted(x.config)) + "\n")
 

@@ -189,14 +189,20 @@ def _from_gguf(definition: dict[str, Any], folder: Path, name: str, source: Path
 
 def _from_hub(definition: dict[str, Any], folder: Path, name: str, source: Path | None) -> str:
     from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
 
     repo, revision = definition["repo"], definition.get("revision", "")
     if not re.fullmatch(r"[0-9a-f]{40}", revision):
         raise ModelError(f"model {name!r} pins revision {revision!r} of {repo}; give the commit's 40 hex digits")
     hub = HfApi(endpoint=definition.get("endpoint"))
-    if not any(file.endswith(".safetensors") for file in hub.list_repo_files(repo, revision=revision)):
-        raise ModelError(f"{repo} at {revision} has no safetensors, and pickles run code; choose a converted revision")
-    hub.snapshot_download(repo, revision=revision, local_dir=folder, allow_patterns=list(_FILES))
+    try:
+        if not any(file.endswith(".safetensors") for file in hub.list_repo_files(repo, revision=revision)):
+            raise ModelError(f"{repo} at {revision} has no safetensors, and pickles run code; choose another revision")
+        hub.snapshot_download(repo, revision=revision, local_dir=folder, allow_patterns=list(_FILES))
+    except HfHubHTTPError as error:  # a gated, private or mistyped repository
+        reason = str(error).strip().splitlines()[0]
+        remedy = "check repo and revision; for a gated one accept its terms and set HF_TOKEN"
+        raise ModelError(f"model {name!r}: the hub refuses {repo} at {revision} ({reason}); {remedy}") from error
     shutil.rmtree(folder / ".cache", ignore_errors=True)  # the hub client's bookkeeping
     return f"{repo}@{revision}"
 

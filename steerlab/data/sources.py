@@ -128,7 +128,8 @@ def choose_doors(
         elif everywhere and own not in (None, "mirror"):
             log.warning("the mirror lacks %s: taken through its own door %s", name, own)
         elif lacks:
-            faults += [f"data: {line}; add it there or name another door in data.sources.{name}" for line in lacks]
+            remedy = "add it there or name" if "mirror" in sources[name].doors else "name"
+            faults += [f"data: {line}; {remedy} another door in data.sources.{name}" for line in lacks]
             continue
         choices[name] = door
     return choices, faults

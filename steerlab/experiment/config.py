@@ -128,6 +128,8 @@ def _unknown_names(config: dict) -> Iterator[str]:
                 yield f"models.{name}: a model of kind {definition['kind']} needs the key {key!r}"
         for key in sorted(set(definition) - {"kind", "expect", *needed}):
             yield f"models.{name}: a model of kind {definition['kind']} does not take the key {key!r}"
+        if definition["kind"] == "folder" and "path" in definition and not Path(definition["path"]).is_dir():
+            yield f"models.{name}.path: {definition['path']} is no folder; correct it, as seen from where you start"
         if definition["kind"] == "gguf" and (source := definition.get("source", "")) not in sources.table():
             yield f"models.{name}.source: unknown source {source!r}{nearest(source, sources.table())}"
 
@@ -189,20 +191,25 @@ def _misfits(method: str, given: dict, where: str) -> Iterator[str]:
 
 
 def _impossible_variants(config: dict) -> Iterator[str]:
-    for name in config["run"]["variants"]:
+    of = {name: config["variants"][name]["of"] for name in config["run"]["variants"]}
+    parents = {name: METHODS[method].derived_from or method for name, method in of.items()}
+    for missing in sorted(set(parents.values()) - set(config["run"]["methods"])):
+        beside = ", ".join(name for name, parent in parents.items() if parent == missing)
+        yield f"run.variants: {beside} stand beside {missing}, which is not in run.methods; add it, or take them out"
+    for name, parent in parents.items():
         variant = config["variants"][name]
-        parent = METHODS[variant["of"]].derived_from or variant["of"]
-        if parent not in config["run"]["methods"]:
-            yield f"variants.{name}: it stands beside {parent}, which is not in run.methods; add it"
         for model in variant.get("models", []):
             if model not in config["models"]:
                 yield f"variants.{name}.models: unknown model {model!r}{nearest(model, config['models'])}"
         for model in [variant["from"]] if "from" in variant else variant.get("models", []):
             if model not in config["run"]["models"]:
-                yield f"variants.{name}: {parent} is not trained on {model!r}; name one of run.models"
-        for task in [*variant.get("tasks", []), *variant.get("weights", {})]:
+                yield (
+                    f"variants.{name}: {parent} is not trained on {model!r}, which is not in run.models; "
+                    f"add it, name another, or take {name} out of run.variants"
+                )
+        for task in dict.fromkeys([*variant.get("tasks", []), *variant.get("weights", {})]):
             if task not in config["run"]["tasks"]:
-                yield f"variants.{name}: task {task!r} is not in run.tasks; add it"
+                yield f"variants.{name}: task {task!r} is not in run.tasks; add it, or take {name} out of run.variants"
         for task in [task for task in config["run"]["tasks"] if task in variant.get("tasks", config["run"]["tasks"])]:
             if variant.get("split") == "dev" and TASKS[task].objective is None:
                 yield f"variants.{name}: {task} has no dev prompts; leave split or the task out"

@@ -39,7 +39,7 @@ CLASSES = {"sentiment": 3}  # prompts are counted a class there
 def summary(found: list[Count]) -> str:
     """One line: cells, continuations, tokens."""
     texts, tokens = sum(cell.continuations for cell in found), sum(cell.tokens for cell in found)
-    return f"{len(found)} cells, {texts:,} continuations, {tokens:,} new tokens at most"
+    return f"{len(found)} cells, at most {texts:,} continuations and {tokens:,} new tokens"
 
 
 def table(found: list[Count]) -> str:
@@ -52,5 +52,6 @@ def table(found: list[Count]) -> str:
     lines = ["  ".join(value.ljust(width) for value, width in zip(row, widths)).rstrip() for row in rows]
     minutes = sum(cell.tokens for cell in found) / TOKENS_PER_SECOND / 60
     lines.append(f"\n{summary(found)}")
-    lines.append(f"about {minutes:.0f} min at {TOKENS_PER_SECOND} tokens a second (SmolLM2-135M, two CPU cores)")
+    pace = f"{TOKENS_PER_SECOND} tokens a second (SmolLM2-135M, two CPU cores)"
+    lines.append(f"about {minutes:.0f} min of generating and scoring at {pace}; capture and training not counted")
     return "\n".join(lines)

@@ -57,12 +57,13 @@ class Task:
 class TextScorer:
     """Someone who scores texts alone.
 
-    scorer: `module:Class`; package: whose version names the scores; source: of its files, where a rule prepares some.
+    scorer: `module:Class`; package: whose version names the scores; or source: of the files that a rule prepares, whose
+    first door names them.
     """
 
     scorer: str
     quantity: Literal["toxicity", "sentiment"]
-    package: str
+    package: str | None = None
     source: str | None = None
 
 
@@ -112,8 +113,10 @@ TEXT_SCORERS = {
     "toxic_comment_classifier": TextScorer(
         "steerlab.scores.toxic_comment_classifier:ToxicCommentClassifier",
         "toxicity",
-        "toxic-comment-classifier",
         source="toxic_comment_classifier",
+    ),
+    "distilbert_sst2": TextScorer(
+        "steerlab.scores.distilbert_sst2:DistilbertSst2", "sentiment", source="distilbert_sst2"
     ),
     "vader": TextScorer("steerlab.scores.vader:Vader", "sentiment", "vaderSentiment"),
 }

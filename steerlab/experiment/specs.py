@@ -4,6 +4,7 @@ One function a rule, `(config, doors, **wildcards) -> dict`. The rules turn it i
 nothing else of the configuration, reruns the rule.
 """
 
+import re
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -32,7 +33,7 @@ def prepare_model(config: dict, doors: dict, *, model: str) -> dict:
 
 def prepare_scorer(config: dict, doors: dict, *, scorer: str) -> dict:
     line = TEXT_SCORERS[scorer]
-    return {"scorer": line.scorer, "definition": {}, "source": line.source}
+    return {"scorer": line.scorer, "source": line.source}
 
 
 def capture_activations(config: dict, doors: dict, *, model: str, task: str, site: str, positions: str) -> dict:
@@ -186,8 +187,12 @@ def judges(config: dict) -> list[str]:
 
 def scorer_label(name: str) -> str:
     """How tables name a scorer of texts."""
-    package = TEXT_SCORERS[name].package
-    return f"{package}=={_versions(package)[package]}"
+    line = TEXT_SCORERS[name]
+    if line.package:
+        return f"{line.package}=={_versions(line.package)[line.package]}"
+    door = next(iter(sources.table()[line.source].doors.values()))
+    file, version = re.split("==|@", door.origin.rpartition("/")[2])
+    return f"{file}=={version[:12]}"
 
 
 def judge_label(config: dict, model: str) -> str:
@@ -237,7 +242,7 @@ def _captured(config: dict, site: str | None, positions: str) -> dict:
 def _scorers(names: list[str]) -> dict:
     """The scorers of texts in their order, with whatever decides their scores; `prepared`: whether one has a folder."""
     lines = [TEXT_SCORERS[name] for name in names]
-    packages = [line.package for line in lines if not line.source]
+    packages = [line.package for line in lines if line.package]
     return {
         "scorers": [{"scorer": line.scorer, "prepared": bool(line.source)} for line in lines],
         "versions": _versions(*packages, "scikit-learn"),

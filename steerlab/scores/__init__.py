@@ -49,11 +49,11 @@ def load(path: str, folder: Path | None = None) -> Scorer:
     return getattr(module, name)(folder)
 
 
-def prepare(path: str, folder: Path, *, source: Path | None, definition: Mapping[str, Any]) -> None:
+def prepare(path: str, folder: Path, *, source: Path | None) -> None:
     """Write the files that the scorer at `module:Class` is loaded from, with a scorer.json {name, version, ...}.
 
-    source: the raw folder of its source, where it has one; definition: as the scorer's module says.
-    folder: absent or empty. Raises ScorerError, also for a scorer that needs no files.
+    source: the raw folder of its source; folder: absent or empty. Raises ScorerError, also for a
+    scorer that needs no files.
     """
     module, _ = _module(path)
     if not hasattr(module, "prepare"):
@@ -61,7 +61,7 @@ def prepare(path: str, folder: Path, *, source: Path | None, definition: Mapping
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise ScorerError(f"{folder} is not empty; give scorer {path!r} a new folder")
-    module.prepare(source, folder, definition)
+    module.prepare(source, folder)
 
 
 def chosen(scorers: Sequence[Mapping[str, Any]], folders: Sequence[Path]) -> list[tuple[str, Path | None]]:

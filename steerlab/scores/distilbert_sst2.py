@@ -4,9 +4,8 @@ The classifier of LM-Steer's sentiment experiments. It reads prompt and continua
 and negative: a neutral text falls on one side, often far out.
 """
 
-import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,9 +15,9 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from steerlab.models import load_tokenizer, pad
 from steerlab.scores import ScorerError, read_record, write_record
-from steerlab.store import file_digest
 
 NAME = "distilbert-base-uncased-finetuned-sst-2-english"
+VERSION = "714eb0fa89d2"  # of its commit on the hub, which the sources table pins
 TOKENS_A_BATCH = 4096  # pads included
 LABELS = ("NEGATIVE", "POSITIVE")
 
@@ -60,51 +59,25 @@ class DistilbertSst2:
         return scores
 
 
-def prepare(source: Path | None, folder: Path, definition: Mapping[str, Any]) -> None:
-    """Copy config, tokenizer and safetensors weights; the version is made of the weights' SHA-256.
+def prepare(source: Path | None, folder: Path) -> None:
+    """Copy config, tokenizer and safetensors weights from the raw folder.
 
-    definition: {"kind": "hub", "repo", "revision" (a commit's 40 hex digits), "endpoint" (optional)} or {"kind":
-    "folder", "path"}; `source`, where it is given, is the folder. Raises ScorerError where there are no safetensors
-    weights or the labels are not NEGATIVE and POSITIVE.
+    Raises ScorerError where there are no safetensors weights or the labels are not NEGATIVE and POSITIVE.
     """
-    origin = _from_hub(definition, folder) if definition.get("kind") == "hub" else _copy(source, folder, definition)
+    if source is None:
+        raise ScorerError(f"{NAME} is given no raw folder; fetch the source distilbert_sst2 and pass it")
+    if not (source / "model.safetensors").is_file():
+        raise ScorerError(f"{source} has no model.safetensors, and pickles run code; save it with safe serialisation")
+    for name in _FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, folder / name)
     missing = set(LABELS) - set(_labels(AutoConfig.from_pretrained(folder, local_files_only=True)))
     if missing:
-        raise ScorerError(f"{origin} has no label {' and no '.join(sorted(missing))}; give a sentiment classifier")
-    version = file_digest(folder / "model.safetensors")[:12]
-    write_record(folder, name=NAME, version=version, source=origin)
+        raise ScorerError(f"{source} has no label {' and no '.join(sorted(missing))}; give a sentiment classifier")
+    write_record(folder, name=NAME, version=VERSION)
 
 
-def _from_hub(definition: Mapping[str, Any], folder: Path) -> str:
-    from huggingface_hub import HfApi
-
-    repo, revision = definition["repo"], definition.get("revision", "")
-    if not re.fullmatch(r"[0-9a-f]{40}", revision):
-        raise ScorerError(f"scorer {NAME} pins revision {revision!r} of {repo}; give the commit's 40 hex digits")
-    hub = HfApi(endpoint=definition.get("endpoint"))
-    if "model.safetensors" not in hub.list_repo_files(repo, revision=revision):
-        raise ScorerError(f"{repo} at {revision} has no model.safetensors, and pickles run code; choose another one")
-    hub.snapshot_download(repo, revision=revision, local_dir=folder, allow_patterns=list(_FILES))
-    shutil.rmtree(folder / ".cache", ignore_errors=True)  # the hub client's bookkeeping
-    return f"{repo}@{revision}"
-
-
-def _copy(source: Path | None, folder: Path, definition: Mapping[str, Any]) -> str:
-    if source is None and "path" not in definition:
-        raise ScorerError(
-            f"scorer {NAME} has kind {definition.get('kind')!r}; give kind hub, or kind folder and a path"
-        )
-    path = source or Path(definition["path"])
-    if not (path / "model.safetensors").is_file():
-        raise ScorerError(f"{path} has no model.safetensors, and pickles run code; save it with safe serialisation")
-    for name in _FILES:
-        if (path / name).is_file():
-            shutil.copyfile(path / name, folder / name)
-    return path.name
-
-
-_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt",
-          "special_tokens_map.json", "LICENSE")  # fmt: skip
+_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
 
 
 def _labels(config: Any) -> dict[str, int]:

@@ -60,11 +60,11 @@ class ToxicCommentClassifier:
         return [number for word in words if (number := self._index.get(word))][-self._length :]
 
 
-def prepare(source: Path | None, folder: Path, definition: Mapping[str, Any] | None = None) -> None:
+def prepare(source: Path | None, folder: Path) -> None:
     """Convert the published files once: vocabulary.json, model.safetensors and scorer.json.
 
-    source: the raw folder with the weights (h5) and the tokenizer (a pickle, of which nothing is run); definition: has
-    no keys. Raises ScorerError for files that hold anything else than expected.
+    source: the raw folder with the weights (h5) and the tokenizer (a pickle, of which nothing is run).
+    Raises ScorerError for files that hold anything else than expected.
     """
     if source is None:
         raise ScorerError(f"{NAME} is given no raw folder; fetch the source toxic_comment_classifier and pass it")

@@ -13,7 +13,7 @@ def steerlab(*arguments: str, cwd=ROOT) -> subprocess.CompletedProcess[str]:
 
 def test_plan_counts_the_cells_of_the_default():
     printed = steerlab("plan").stdout
-    assert "19 cells, 8,544 continuations, 170,880 new tokens at most" in printed
+    assert "19 cells, at most 8,544 continuations and 170,880 new tokens" in printed
 
 
 def test_plan_merges_overlays_as_snakemake_does(tmp_path):
@@ -23,7 +23,7 @@ def test_plan_merges_overlays_as_snakemake_does(tmp_path):
         "tasks: {toxicity: {prompts: {test: 10}}}\n"
     )
     printed = steerlab("plan", "--configfile", str(overlay)).stdout
-    assert "2 cells, 120 continuations, 2,400 new tokens at most" in printed
+    assert "2 cells, at most 120 continuations and 2,400 new tokens" in printed
 
 
 def test_errors_are_one_line(tmp_path):

@@ -1,7 +1,7 @@
 """Scorers of texts: the classifiers against independent computations and published figures, and the scores table."""
 
 import collections
-import hashlib
+import importlib
 import json
 import os
 import pickle
@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 from transformers import AutoModelForSequenceClassification, DistilBertConfig
@@ -25,9 +24,10 @@ from steerlab import scores
 from steerlab.data import loaders
 from steerlab.data.doors import FetchError, fetch
 from steerlab.data.sources import table
+from steerlab.experiment import specs
+from steerlab.experiment.registry import TEXT_SCORERS
 from steerlab.scores import ScorerError, toxic_comment_classifier
 from steerlab.tiny_models import byte_tokenizer
-from tests.unit.test_data_doors import Web
 
 PROFANITY_CHECK = "steerlab.scores.profanity_check:ProfanityCheck"
 CLASSIFIER = "steerlab.scores.toxic_comment_classifier:ToxicCommentClassifier"
@@ -102,7 +102,7 @@ def a_pickled_tokenizer(**changes: object) -> bytes:
 
 
 def prepared(raw: Path, folder: Path) -> Path:
-    prepare_scorer.run(source=[raw], folder=folder, spec={"scorer": CLASSIFIER, "definition": {}})
+    prepare_scorer.run(source=[raw], folder=folder, spec={"scorer": CLASSIFIER})
     return folder
 
 
@@ -268,33 +268,8 @@ def saved(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(saved) -> Path:
-    definition = {"kind": "folder", "path": str(saved)}
-    prepare_scorer.run(
-        source=[], folder=saved.with_name("prepared"), spec={"scorer": DISTILBERT, "definition": definition}
-    )
+    prepare_scorer.run(source=[saved], folder=saved.with_name("prepared"), spec={"scorer": DISTILBERT})
     return saved.with_name("prepared")
-
-
-@pytest.fixture
-def hub():
-    web = Web()
-    yield web
-    web.server.shutdown()
-    web.server.server_close()
-
-
-def put_on_the_hub(web: Web, files: dict[str, bytes]) -> str:
-    """The commit of a model repository someone/some_model that holds the files."""
-    commit, tree = "0123456789abcdef" * 2 + "01234567", []
-    for name, content in files.items():
-        path = f"/someone/some_model/resolve/{commit}/{name}"
-        web.files[path] = content
-        web.headers[path] = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": commit}
-        tree.append({"type": "file", "path": name, "size": len(content), "oid": "0" * 40})
-    listing = f"/api/models/someone/some_model/tree/{commit}"
-    web.files[listing] = json.dumps(tree).encode()
-    web.headers[listing] = {"Content-Type": "application/json"}
-    return commit
 
 
 class TestDistilbertSst2:
@@ -318,62 +293,25 @@ class TestDistilbertSst2:
         assert judge.score(texts) == pytest.approx(together, abs=1e-6)
         assert judge.score([]).shape == (0,)
 
-    def test_the_version_is_the_weights_own(self, folder, saved, tmp_path):
-        weights = load_file(saved / "model.safetensors")
-        weights["classifier.bias"] += 1
-        for file in saved.iterdir():
-            (tmp_path / file.name).write_bytes(file.read_bytes())
-        save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
-        scores.prepare(
-            DISTILBERT, tmp_path / "other", source=None, definition={"kind": "folder", "path": str(tmp_path)}
-        )
-        one, other = (scores.read_record(path)["version"] for path in (folder, tmp_path / "other"))
-        assert len(one) == len(other) == 12 and one != other
-
-    def test_only_safe_files_come_from_the_hub_at_the_commit(self, hub, saved, folder, tmp_path):
-        files = {file.name: file.read_bytes() for file in saved.iterdir()} | {"pytorch_model.bin": b"a pickle"}
-        commit = put_on_the_hub(hub, files)
-        definition = {"kind": "hub", "repo": "someone/some_model", "revision": commit, "endpoint": hub.address}
-        scores.prepare(DISTILBERT, tmp_path / "new", source=None, definition=definition)
-        record = scores.read_record(tmp_path / "new")
-        assert record["source"] == f"someone/some_model@{commit}"
-        assert not any("pytorch_model.bin" in path for _, path, _ in hub.asked)
-        one, other = (scores.load(DISTILBERT, path).score(["good", "bad film"]) for path in (folder, tmp_path / "new"))
-        assert np.array_equal(one, other)
-
-    def test_a_hub_repository_without_safe_weights_is_refused(self, hub, tmp_path):
-        commit = put_on_the_hub(hub, {"config.json": b"{}", "pytorch_model.bin": b"a pickle"})
-        definition = {"kind": "hub", "repo": "someone/some_model", "revision": commit, "endpoint": hub.address}
-        with pytest.raises(ScorerError, match="no model.safetensors"):
-            scores.prepare(DISTILBERT, tmp_path / "new", source=None, definition=definition)
-
-    @pytest.mark.parametrize("revision", ["main", "714eb0f", ""])
-    def test_a_hub_repository_without_a_commit_is_refused(self, tmp_path, revision):
-        with pytest.raises(ScorerError, match="40 hex digits"):
-            scores.prepare(
-                DISTILBERT,
-                tmp_path / "new",
-                source=None,
-                definition={"kind": "hub", "repo": "a/b", "revision": revision},
-            )
-
     def test_a_folder_of_pickled_weights_is_refused(self, tmp_path):
         (tmp_path / "raw").mkdir()
         (tmp_path / "raw/pytorch_model.bin").touch()
-        definition = {"kind": "folder", "path": str(tmp_path / "raw")}
         with pytest.raises(ScorerError, match="no model.safetensors"):
-            scores.prepare(DISTILBERT, tmp_path / "new", source=None, definition=definition)
+            scores.prepare(DISTILBERT, tmp_path / "new", source=tmp_path / "raw")
 
     def test_a_classifier_of_something_else_is_refused_by_its_labels(self, saved, tmp_path):
         for file in saved.iterdir():
             (tmp_path / file.name).write_bytes(file.read_bytes().replace(b"POSITIVE", b"TOXIC"))
         with pytest.raises(ScorerError, match="no label POSITIVE"):
-            scores.prepare(
-                DISTILBERT, tmp_path / "new", source=None, definition={"kind": "folder", "path": str(tmp_path)}
-            )
+            scores.prepare(DISTILBERT, tmp_path / "new", source=tmp_path)
 
 
 class TestLoading:
+    @pytest.mark.parametrize("name", ["toxic_comment_classifier", "distilbert_sst2"])
+    def test_the_plan_knows_the_name_that_a_prepared_scorer_will_have(self, name):
+        module = importlib.import_module(TEXT_SCORERS[name].scorer.partition(":")[0])
+        assert specs.scorer_label(name) == f"{module.NAME}=={module.VERSION}"
+
     def test_a_scorer_without_its_folder_is_refused(self):
         with pytest.raises(ScorerError, match="ToxicCommentClassifier' is given no folder"):
             scores.load(CLASSIFIER)
@@ -384,12 +322,12 @@ class TestLoading:
 
     def test_a_scorer_that_needs_no_files_cannot_be_prepared(self, tmp_path):
         with pytest.raises(ScorerError, match="Vader' needs no prepared files"):
-            scores.prepare(VADER, tmp_path / "new", source=None, definition={})
+            scores.prepare(VADER, tmp_path / "new", source=None)
 
     def test_a_folder_with_something_in_it_is_not_written_to(self, tmp_path):
         (tmp_path / "file").touch()
         with pytest.raises(ScorerError, match="is not empty"):
-            scores.prepare(CLASSIFIER, tmp_path, source=None, definition={})
+            scores.prepare(CLASSIFIER, tmp_path, source=None)
 
     def test_importing_the_interface_imports_no_torch(self):
         code = "import sys, steerlab.scores; sys.exit('torch' in sys.modules)"

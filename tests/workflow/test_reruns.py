@@ -127,7 +127,7 @@ LEAVES = {
     "generations.sentiment.top_p": (0.8, OF_SENTIMENT),
     "generations.sentiment.batch_rows": (6, OF_SENTIMENT),
     "scores.toxicity": (["profanity_check", "toxic_comment_classifier"], ["data/raw/toxic_comment_classifier/*"]),
-    "scores.sentiment": None,  # there is one
+    "scores.sentiment": (["vader", "distilbert_sst2"], ["data/raw/distilbert_sst2/*"]),
     "scores.perplexity.judges": (["base", "tiny-gpt2"], ["models/tiny-gpt2"]),
     "scores.perplexity.tokens_a_batch": (128, PERPLEXITY),
     "analyses.interpretation.directions": (2, INTERPRETED),
