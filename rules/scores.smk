@@ -14,7 +14,7 @@ rule prepare_scorer:
         "../envs/scores.yaml"
     params:
         spec=lambda w: x.spec("prepare_scorer", w.items()),
-        code=x.code("prepare_scorer"),
+        code=lambda w: x.code("prepare_scorer", scorer=w.scorer),
     script:
         "../scripts/prepare_scorer.py"
 

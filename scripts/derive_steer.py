@@ -27,10 +27,10 @@ def run(
     trained_on, picks = ModelHandle(source, **where), iter(choices)
     read = [json.loads(next(picks).read_text())["pick"] if chosen else None for chosen in spec["chosen"]]
     origin = Origin(
-        steers=tuple(
-            methods.load(folder, trained_on, steps=pick["steps"] if pick else None)
-            for folder, pick in zip(steers, read)
-        ),
+        steers={
+            task: methods.load(folder, trained_on, steps=pick["steps"] if pick else None)
+            for task, folder, pick in zip(spec["tasks"], steers, read, strict=True)
+        },
         model=trained_on,
         prompts=tuple(text for _, text in tables.prompts(table, split="dev", rendering="plain")) if read[0] else (),
         strength=read[0]["strength"] if read[0] else 1.0,

@@ -61,8 +61,8 @@ def of_cell(
 
     model: model folder; table: the task's table; steer: a steer's folder, None for the model as it is; settings: its
     training steps (0 where it has none) and strength, one after the other.
-    spec: device, dtype, attention, split, rendering, prompts (a class, None for all), seed and decoding, as the
-    experiment gives them.
+    spec: device, dtype, attention, split, rendering, prompts (a class, None for all), seed, decoding and
+    has_checkpoints (of the steer, by steps), as the experiment gives them.
     Returns a row a continuation: id, sample, steps, strength, text, tokens; sorted by steps, strength, id, sample.
     """
     handle = ModelHandle(model, device=spec["device"], dtype=spec["dtype"], attention=spec["attention"])
@@ -70,7 +70,9 @@ def of_cell(
     batch_rows, decoding = drawn.pop("batch_rows"), Decoding(**drawn)
     prompts = tables.prompts(table, split=spec["split"], rendering=spec["rendering"], limit=spec["prompts"])
     tokenizer = handle.info.tokenizer
-    fitted = {steps: methods.load(steer, handle, steps=steps or None) if steer else None for steps, _ in settings}
+    # A derived steer is at the steps of what it is made from and has no others.
+    at = {steps: steps if steps and spec["has_checkpoints"] else None for steps, _ in settings}
+    fitted = {steps: methods.load(steer, handle, steps=at[steps]) if steer else None for steps in at}
     lengths = [len(encode(tokenizer, text)) for _, text in prompts]
     cuts = batches(lengths, [name for name, _ in prompts], batch_rows, decoding.samples)
     plan = [(setting, number, cut) for setting in settings for number, cut in enumerate(cuts)]

@@ -35,7 +35,7 @@ def read(
     if steer.record.config["adaptor"] != "multiply":
         raise ValueError(f"only multiply has directions, this is {steer.record.config['adaptor']}; interpret that")
     embeddings, tokenizer = model.output_embeddings(), model.info.tokenizer
-    tokens = tokenizer.convert_ids_to_tokens(range(len(embeddings)))
+    tokens = tokenizer.convert_ids_to_tokens(range(min(len(tokenizer), len(embeddings))))
     tensors = steer.tensors
     change: Any = tensors["matrix"][0] if "matrix" in tensors else (tensors["projector1"][0], tensors["projector2"][0])
     words = interpretation.directions(change, embeddings, tokens, count=spec["directions"], words=spec["words"])
@@ -67,7 +67,7 @@ def _texts(
     states = {}
     for rows, part in captured.shards(Site("lm_head_input")):
         for row in sorted(set(rows.tolist())):
-            if data["id"].iloc[row] in read:
+            if data["id"].iloc[row] in read and (rows == row).sum() > 1:  # of one token nothing is predicted
                 states[row] = part[torch.from_numpy(rows == row)]
     ids = {row: encode(model.info.tokenizer, data["text"].iloc[row]) for row in states}
     places = list(states)

@@ -105,12 +105,17 @@ class Experiment:
         """Sorted JSON of exactly the leaves that change the bytes of the rule's output."""
         return json.dumps(getattr(specs, rule)(self.config, self.doors, **dict(wildcards)), sort_keys=True)
 
-    def code(self, rule: str, *, method: str | None = None, task: str | None = None, figure: str | None = None) -> str:
-        """Digest of the rule's script with the package modules it imports, and those it loads by name."""
+    def code(self, rule: str, **named: str) -> str:
+        """Digest of the rule's script with the package modules it imports, and those it loads by name.
+
+        named: method, task, figure or scorer whose module it loads.
+        """
+        method, task, figure, scorer = (named.get(key) for key in ("method", "task", "figure", "scorer"))
         line = self.method(method) if method else None
         loaded = [line.steer, line.derive] if line else []
         loaded += [TASKS[task].module] if task else []
         loaded += [FIGURES[figure].module] if figure else []
+        loaded += [TEXT_SCORERS[scorer].scorer] if scorer else []
         if rule in ("score_texts", "score_official_generations"):
             loaded += [TEXT_SCORERS[name].scorer for name in specs.text_scorers(self.config)]
         if rule == "interpret_steer":

@@ -119,6 +119,10 @@ def _unknown_names(config: dict) -> Iterator[str]:
     for judge in config["scores"]["perplexity"]["judges"]:
         if judge != "base" and judge not in config["models"]:
             yield f"scores.perplexity.judges: unknown model {judge!r}{nearest(judge, ['base', *config['models']])}"
+    judges = config["scores"]["perplexity"]["judges"]
+    for model in config["run"]["models"] if "base" in judges else ():
+        if model in judges:
+            yield f"scores.perplexity.judges: base is {model} itself for its own texts; leave {model} out"
     for name, definition in config["models"].items():
         if definition["kind"] == "rotated" and (of := definition.get("of", "")) not in config["models"]:
             yield f"models.{name}.of: unknown model {of!r}{nearest(of, config['models'])}"
@@ -178,14 +182,29 @@ def _unknown_hyperparameters(config: dict) -> Iterator[str]:
         elif name in METHODS or not re.fullmatch(r"\w+", name):
             yield f"variants: {name!r} names files beside the methods; use other letters, digits and '_'"
         else:
-            shared = schema()["properties"]["variants"]["additionalProperties"]["properties"]
-            others = {key: value for key, value in variant.items() if key not in shared}
-            yield from _misfits(of, others, f"variants.{name}")
+            others = {key: value for key, value in variant.items() if key not in (*OF_EVERY_VARIANT, *_own_keys(of))}
+            yield from _misfits(of, others, f"variants.{name}", without=NOT_IN_A_VARIANT)
 
 
-def _misfits(method: str, given: dict, where: str) -> Iterator[str]:
-    own = schema()["properties"]["steers"]["properties"].get(method, {"properties": {}})
-    allowed = {"type": "object", "additionalProperties": False, "properties": own["properties"]}
+OF_EVERY_VARIANT = ("of", "models", "tasks", "split", "strengths")
+# A variant is run at the steps and with the settings of its own task.
+NOT_IN_A_VARIANT = ("steps", "by_task")
+NEEDED_BY_VARIANT = {
+    "composed_lm_steer": {"weights": "{toxicity: 1, sentiment: 1}"},
+    "transferred_lm_steer": {"from": "the model that the steer was trained on", "models": "[the model that gets it]"},
+}
+TAKEN_BY_VARIANT = {"composed_lm_steer": ("values",), "transferred_lm_steer": ("solver",)}
+
+
+def _own_keys(method: str) -> tuple[str, ...]:
+    """The keys that the variants of one derived method have beside those of all."""
+    return (*NEEDED_BY_VARIANT.get(method, ()), *TAKEN_BY_VARIANT.get(method, ()))
+
+
+def _misfits(method: str, given: dict, where: str, without: tuple[str, ...] = ()) -> Iterator[str]:
+    own = schema()["properties"]["steers"]["properties"].get(method, {"properties": {}})["properties"]
+    properties = {key: value for key, value in own.items() if key not in without}
+    allowed = {"type": "object", "additionalProperties": False, "properties": properties}
     for error in jsonschema.Draft202012Validator(allowed).iter_errors(given):
         yield _sentence(error).removeprefix("config: ").join([f"{where}: ", ""])
 
@@ -197,7 +216,7 @@ def _impossible_variants(config: dict) -> Iterator[str]:
         beside = ", ".join(name for name, parent in parents.items() if parent == missing)
         yield f"run.variants: {beside} stand beside {missing}, which is not in run.methods; add it, or take them out"
     for name, parent in parents.items():
-        variant = config["variants"][name]
+        variant, line = config["variants"][name], METHODS[of[name]]
         for model in variant.get("models", []):
             if model not in config["models"]:
                 yield f"variants.{name}.models: unknown model {model!r}{nearest(model, config['models'])}"
@@ -213,18 +232,23 @@ def _impossible_variants(config: dict) -> Iterator[str]:
         for task in [task for task in config["run"]["tasks"] if task in variant.get("tasks", config["run"]["tasks"])]:
             if variant.get("split") == "dev" and TASKS[task].objective is None:
                 yield f"variants.{name}: {task} has no dev prompts; leave split or the task out"
-            asked = config["tasks"][task]["methods"]
-            if asked is not None and parent not in asked and is_chosen(config, parent, task):
-                yield f"variants.{name}: it stands beside {parent}, which is not in tasks.{task}.methods; add it"
-        for key, example in NEEDED_BY_VARIANT.get(variant["of"], {}).items():
+            if line.derived_from and TASKS[task].objective is None:
+                if of[name] == "random_lm_steer":  # whose size is the pick's
+                    yield f"variants.{name}: nothing is picked on {task}; name tasks without it"
+                elif "strengths" not in variant:
+                    yield f"variants.{name}: nothing is picked on {task}; give strengths, or name tasks without it"
+            for used in variant.get("weights", [task]):
+                asked = config["tasks"].get(used, {}).get("methods")
+                if asked is not None and parent not in asked and is_chosen(config, parent, used):
+                    yield f"variants.{name}: it stands beside {parent}, which is not in tasks.{used}.methods; add it"
+        for key, example in NEEDED_BY_VARIANT.get(of[name], {}).items():
             if key not in variant:
-                yield f"variants.{name}: {variant['of']} needs {key}, such as {example}"
-
-
-NEEDED_BY_VARIANT = {
-    "composed_lm_steer": {"weights": "{toxicity: 1, sentiment: 1}"},
-    "transferred_lm_steer": {"from": "the model that the steer was trained on", "models": "[the model that gets it]"},
-}
+                yield f"variants.{name}: {of[name]} needs {key}, such as {example}"
+        steer = config["steers"].get("lm_steer", {})
+        if of[name] == "transferred_lm_steer" and steer["adaptor"] != "multiply":
+            yield f"variants.{name}: only multiply can be transferred, steers.lm_steer.adaptor is {steer['adaptor']}"
+        if of[name] == "composed_lm_steer" and len(variant.get("values", steer["values"])) != len(steer["values"]):
+            yield f"variants.{name}.values: one value a steer is needed, as in steers.lm_steer.values"
 
 
 def _larger_than_their_base(config: dict) -> Iterator[str]:

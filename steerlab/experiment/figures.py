@@ -13,6 +13,7 @@ from steerlab.experiment import names
 from steerlab.experiment.cells import Cell, all_cells, instance, is_chosen, seeds_of
 from steerlab.experiment.registry import FIGURES, METHODS
 
+FEW_TEXTS = 30  # of LM-Steer's section on data efficiency
 ACROSS = "all"  # stands for the model in the names of figures of several models
 
 Cells = Mapping[tuple[str, str, str, str], Cell]
@@ -73,7 +74,12 @@ def arguments(config: dict, model: str, figure: str) -> dict[str, Any]:
         case "official_grid":
             return {"scorers": both}
         case "replication":
-            return {"model": model, "scorers": both}
+            transferred = _transferred(config)
+            targets = [target for name in transferred for target in config["variants"][name]["models"]]
+            return {
+                "model": model, "transferred": transferred, "few": _few(config),
+                "scorers": [*both, *(specs.judge_label(config, target) for target in targets)],
+            }  # fmt: skip
     return {}
 
 
@@ -143,8 +149,9 @@ def _size(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
 def _replication(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
     if (model, "lm_steer", "toxicity", "test") not in cells:
         return {}
-    methods = ["base", "lm_steer", "transferred_lm_steer", *_subsets(config)]
+    methods = ["base", "lm_steer", *_few(config)]
     metrics = _metrics(cells, model=model, task=["toxicity", "sentiment"], split="test", method=methods)
+    metrics += _metrics(cells, task="toxicity", split="test", method=_transferred(config))
     # The dev cells hold the other strengths of the paper's strength table.
     return {
         "metrics": metrics,
@@ -155,8 +162,8 @@ def _replication(config: dict, cells: Cells, model: str) -> dict[str, list[str]]
 
 
 def _interpretation(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
-    has_directions = config["steers"]["lm_steer"]["adaptor"] == "multiply"
-    if not has_directions or (model, "lm_steer", "toxicity", "test") not in cells:
+    given = instance(config, "lm_steer", "toxicity").given
+    if given["adaptor"] != "multiply" or not given["held_out"] or (model, "lm_steer", "toxicity", "test") not in cells:
         return {}
     seed = seeds_of(config, "toxicity")[0]
     at = {"model": model, "method": "lm_steer", "task": "toxicity", "seed": seed}
@@ -237,6 +244,11 @@ def _transferred(config: dict) -> list[str]:
 def _subsets(config: dict) -> list[str]:
     """The variants that differ from LM-Steer in the number of training texts alone."""
     return [name for name, variant in _variants(config, "lm_steer") if set(variant) - {"tasks"} == {"of", "texts"}]
+
+
+def _few(config: dict) -> list[str]:
+    """The variants with the paper's 30 training texts."""
+    return [name for name in _subsets(config) if config["variants"][name]["texts"] == FEW_TEXTS]
 
 
 def _whole(config: dict) -> str | None:

@@ -57,6 +57,7 @@ def derive_steer(config: dict, doors: dict, *, model: str, method: str, task: st
     return _compute(config) | {
         "derive": instance.method.derive,
         "hyperparameters": instance.hyperparameters,
+        "tasks": tasks,
         "chosen": [name in chosen_tasks(config, method, tasks) for name in tasks],
         "seed": int(seed),
     }
@@ -69,6 +70,7 @@ def generate_continuations(
     decoding = {key: value for key, value in config["generations"][task].items() if key != "samples"}
     return _compute(config) | {
         "steer": line.steer,
+        "has_checkpoints": line.derived_from is None,
         "rendering": line.rendering,
         "steps": list(cell.steps),
         "strengths": list(cell.strengths),
@@ -190,7 +192,7 @@ def scorer_label(name: str) -> str:
     line = TEXT_SCORERS[name]
     if line.package:
         return f"{line.package}=={_versions(line.package)[line.package]}"
-    door = next(iter(sources.table()[line.source].doors.values()))
+    door = next(iter(sources.table()[line.source or ""].doors.values()))
     file, version = re.split("==|@", door.origin.rpartition("/")[2])
     return f"{file}=={version[:12]}"
 
@@ -260,7 +262,8 @@ def _versions(*packages: str) -> dict[str, str | None]:
 
 def _rests_on_sample(config: dict, doors: dict, method: str, task: str) -> bool:
     """True if anything that the cell was trained or prompted with is sample data."""
-    prompts, texts = task_sources(config, task)
     line = cells.instance(config, method, task).method
-    trained_on = METHODS[line.derived_from].needs if line.derived_from else line.needs
-    return doors[prompts] == "sample" or (bool(trained_on) and doors[texts] == "sample")
+    used = {task_sources(config, task)[0]}
+    if (METHODS[line.derived_from] if line.derived_from else line).needs:
+        used |= {task_sources(config, name)[1] for name in derivation(config, "", method, task)[1]}
+    return any(doors[source] == "sample" for source in used)

@@ -20,7 +20,7 @@ from steerlab.figures import selection, style
 from steerlab.metrics.bootstrap import CONFIDENCE
 
 FIGURE = "replication"
-METHOD, TRANSFERRED, FEW = "lm_steer", "transferred_lm_steer", "lm_steer_30"
+METHOD, TRANSFERRED, FEW = "lm_steer", "transferred_lm_steer", "lm_steer_30"  # as the reference has them
 DEFAULT = 5  # the paper's steer value, in multiples of its eps0, that strength 1 stands for
 METRICS = {  # what is compared, in the order of the picture, with its heading
     "average_max_toxicity": "average max toxicity",
@@ -74,6 +74,8 @@ def table(
     choices: Sequence[Mapping] = (),
     parameters: pd.DataFrame | None = None,
     model: str | None = None,
+    transferred: Collection[str] = (),
+    few: Collection[str] = (),
     scorers: Collection[str] = (),
 ) -> pd.DataFrame:
     """Every number of the paper that this project has a rule for, with ours beside it; those that both have come first.
@@ -82,8 +84,9 @@ def table(
     steerlab.reference.read("lm_steer"); third parties' numbers are left out. choices: the choices' JSON objects with
     model, method and task, which name the pick. parameters: model, method, learnable, model_parameters, and
     decode_time_ratio where it was measured. model: ours to set beside the paper's GPT2-large; by default that one
-    itself if it was run, else the first with an LM-Steer in the metrics. scorers: which to use where several scored;
-    they go before the choices' own.
+    itself if it was run, else the first with an LM-Steer in the metrics. transferred, few: our
+    names of what was transferred and of what learnt from 30 texts. scorers: which to use where several scored; they go
+    before the choices' own.
 
     Returns COLUMNS: paper and ours in the metric's units (shares, not percent), NaN where there is none, see status
     (BOTH, NOT_RUN, NOT_FOUND or NOT_IN_PAPER); paper_spread, standard deviation over training seeds; ours_low to
@@ -100,9 +103,9 @@ def table(
     rows = [
         *_detoxification(paper, ours, model, choices),
         *_sentiment(paper, ours, model, choices),
-        *_transfer(paper, ours),
+        *_transfer(paper, ours, transferred),
         *_sizes(paper, ours, choices),
-        *_few_texts(paper, ours, model, choices),
+        *_few_texts(paper, ours, model, choices, few),
         *_costs(paper, parameters, model),
     ]
     compared = pd.DataFrame([line for row in rows for line in _lines(row)], columns=COLUMNS)
@@ -254,12 +257,12 @@ def _sentiment(paper: pd.DataFrame, ours: pd.DataFrame, model: str, choices: Seq
             yield _Row("sentiment", f"LM-Steer to {side}, {size:g}", reported, unsteered, found, model)
 
 
-def _transfer(paper: pd.DataFrame, ours: pd.DataFrame) -> Iterator[_Row]:
+def _transfer(paper: pd.DataFrame, ours: pd.DataFrame, transferred: Collection[str]) -> Iterator[_Row]:
     """The paper's targets (its text before its figure) with ours on the same model; then our other targets."""
     toxicity = paper[(paper.task == "toxicity") & (paper.metric == "average_max_toxicity")]
     figure = toxicity[toxicity.table == "figure of transfer"]
     moved = toxicity[toxicity.method == TRANSFERRED].drop_duplicates("model")
-    ran = ours[(ours.method == TRANSFERRED) & (ours.task == "toxicity")]
+    ran = ours[ours.method.isin(list(transferred)) & (ours.task == "toxicity")]
     for model, reported in moved.groupby("model", sort=False):
         base = figure[(figure.method == "base") & (figure.model == model)]
         found = ran[ran.model == model]
@@ -287,10 +290,13 @@ def _sizes(paper: pd.DataFrame, ours: pd.DataFrame, choices: Sequence[Mapping]) 
             yield _Row("size", name, paper.iloc[:0], paper.iloc[:0], rows, model)
 
 
-def _few_texts(paper: pd.DataFrame, ours: pd.DataFrame, model: str, choices: Sequence[Mapping]) -> Iterator[_Row]:
-    strength, steps = _pick(choices, model, FEW, "toxicity") or (1.0, None)
+def _few_texts(
+    paper: pd.DataFrame, ours: pd.DataFrame, model: str, choices: Sequence[Mapping], few: Collection[str]
+) -> Iterator[_Row]:
+    """The paper's 30 texts, with ours at the pick of all texts, which is where it is run."""
+    strength, steps = _pick(choices, model, METHOD, "toxicity") or (1.0, None)
     unsteered = paper[(paper.table == "Table 1") & (paper.method == "base")]
-    found = _setting(ours, model, FEW, "toxicity", strength, steps)
+    found = pd.concat([ours.iloc[:0], *(_setting(ours, model, name, "toxicity", strength, steps) for name in few)])
     yield _Row("data", f"30 texts, {strength:g}", paper[paper.method == FEW], unsteered, found, model)
 
 

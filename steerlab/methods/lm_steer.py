@@ -245,12 +245,12 @@ def composed(
 ) -> LMSteer:
     """Several steers as one: the changes add up, sum_k w_k v_k W_k, where nesting them would multiply (I + eps v W).
 
-    origin: one steer a weight, in the order of the weights. values: other ones at strength 1.
-    Raises ValueError for steers of different adaptors, scales or values.
+    weights: by task, as origin's steers are. values: other ones at strength 1.
+    Raises KeyError for a task without a steer, ValueError for steers of different adaptors, scales or values.
     """
-    steers, shared = origin.steers, ("adaptor", "eps", "values")
+    steers, shared = [origin.steers[task] for task in weights], ("adaptor", "eps", "values")
     kinds = {str([steer.record.config[key] for key in shared]) for steer in steers}
-    if len(kinds) > 1 or len(steers) != len(weights):
+    if len(kinds) > 1:
         raise ValueError(f"cannot compose steers that differ in {', '.join(shared)}: {sorted(kinds)}; train them alike")
     tensors = {
         name: torch.cat([_widened(steer.tensors[name], steers, name) for steer in steers]) for name in steers[0].tensors

@@ -29,7 +29,7 @@ def transferred(model: ModelHandle, origin: Origin, *, solver: Solver = "least_s
 
     Raises ValueError for another adaptor and for models that share fewer words than the wider one has dimensions.
     """
-    (steer,) = origin.steers
+    (steer,) = origin.steers.values()
     if steer.record.config["adaptor"] != "multiply":
         raise ValueError(f"only multiply can be transferred, this is {steer.record.config['adaptor']}; train that")
     source, target = shared_embeddings(origin.model, model)

@@ -4,7 +4,7 @@ What the rules must know before any torch is imported stands in the method's lin
 its training signal, the site whose activations it is fitted on, and whether it trains through the model.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,10 +75,11 @@ class Steer(Protocol):
 class Origin:
     """What a steer is derived from: steers of one model and seed, and the setting at which they are used.
 
-    model: the one that they were trained on; prompts: the task's dev prompts; strength: what was picked there.
+    steers: by the task that each was trained for; model: the one that they were trained on; prompts: the task's dev
+    prompts; strength: what was picked there.
     """
 
-    steers: tuple[Any, ...]
+    steers: Mapping[str, Any]
     model: ModelHandle
     prompts: tuple[str, ...]
     strength: float

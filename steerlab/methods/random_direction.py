@@ -23,7 +23,7 @@ def randomised(model: ModelHandle, origin: Origin) -> Any:
     The steer has `with_random_directions(generator)` and `scaled(factor)`. Raises ValueError where no scale gets within
     0.1 % of the learnt edit, and where it has no size: without prompts, or at strength 0.
     """
-    (learnt,) = origin.steers
+    (learnt,) = origin.steers.values()
     if not (origin.prompts and origin.strength):
         found = f"{len(origin.prompts)} dev prompts at strength {origin.strength}"
         raise ValueError(f"no size for a random control from {found}; derive it on a task where a strength is picked")

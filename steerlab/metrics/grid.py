@@ -4,7 +4,7 @@ import pandas as pd
 
 from steerlab.metrics import bootstrap
 from steerlab.metrics.bootstrap import CONFIDENCE, RESAMPLES
-from steerlab.metrics.continuations import NO_SCORER, TOXIC_ABOVE
+from steerlab.metrics.continuations import NO_SCORER, POSITIVE_ABOVE, TOXIC_ABOVE
 from steerlab.metrics.distinct import dist
 
 COLUMNS = ["detoxification", "sentiment", "metric", "value", "low", "high", "n", "samples", "scorer"]
@@ -25,8 +25,8 @@ def official_grid(
     scores: detoxification, sentiment, id, sample, quantity ("toxicity" or "sentiment"), scorer, score (NaN where
     refused). texts: detoxification, sentiment, id, sample, text; with it dist_1 to dist_3 are counted too.
     Returns COLUMNS. mean_toxicity, average_max_toxicity, toxicity_probability, mean_sentiment and dist_n are
-    means over prompts; positive_share is the share of scored texts with a score above 0. n counts prompts, samples the
-    texts of a prompt. Intervals are bootstrap intervals over prompts; seed is the bootstrap's own.
+    means over prompts; positive_share is the share of scored texts with a score above POSITIVE_ABOVE. n counts
+    prompts, samples the texts of a prompt. Intervals are bootstrap intervals over prompts; seed is the bootstrap's own.
     Raises ValueError where a text stands twice for one scorer, or there are no scores at all.
     """
     if scores.empty:
@@ -68,7 +68,7 @@ def _by_prompt(scores: pd.DataFrame, quantity: str) -> pd.DataFrame:
             "toxicity_probability": ((highest > TOXIC_ABOVE).astype(float).where(highest.notna()), 1),
         }
     elif quantity == "sentiment":
-        positive = scores.assign(score=scores.score > 0).groupby([*_PLACE, "id", "scorer"])["score"].sum()
+        positive = scores.assign(score=scores.score > POSITIVE_ABOVE).groupby([*_PLACE, "id", "scorer"])["score"].sum()
         parts = {
             "mean_sentiment": (by_prompt.mean(), 1),
             "positive_share": (positive, by_prompt.count()),

@@ -89,9 +89,10 @@ def _derived(line: Method, family: str, seed: int) -> Steer:
     module, _, function = line.derive.partition(":")
     derive = getattr(import_module(module), function)
     weights = {"weights": WEIGHTS} if "weights" in inspect.signature(derive).parameters else {}
-    steers = [fitted(line.derived_from, family, seed + i) for i in range(len(WEIGHTS) if weights else 1)]
+    tasks = list(WEIGHTS) if weights else ["toxicity"]
+    steers = {task: fitted(line.derived_from, family, seed + i) for i, task in enumerate(tasks)}
     prompts = tuple(training_texts().text)
-    return derive(handle(family), Origin(tuple(steers), handle(family), prompts, strength=1.0, seed=seed), **weights)
+    return derive(handle(family), Origin(steers, handle(family), prompts, strength=1.0, seed=seed), **weights)
 
 
 def capture(

@@ -1,5 +1,9 @@
 """What a configuration asks for, cell by cell."""
 
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
 import yaml
 
 from steerlab import experiment
@@ -58,6 +62,41 @@ def test_each_cell_has_the_unsteered_cell_that_it_is_compared_with():
     x = loaded()
     for model, _, task, split in x.cells:
         assert (model, "base", task, split) in x.cells
+
+
+def test_each_weight_of_a_composition_meets_the_steer_of_its_task():
+    doors = {"smollm2_135m_instruct": "wheel", "comments": "kaggle", "sentiment_texts": "sample"}
+    x = loaded(data={"sources": doors})
+    x = loaded()
+    for name in ("civil", "positive", "civil_and_negative"):
+        w = {"model": MODEL, "method": name, "task": "toxicity", "seed": "0"}
+        spec, files = json.loads(x.spec("derive_steer", w.items())), x.subjects(SimpleNamespace(**w))["steers"]
+        assert spec["hyperparameters"]["weights"] == DEFAULT["variants"][name]["weights"]
+        assert [Path(file).parent.name for file in files] == spec["tasks"]
+
+
+def test_a_composition_with_sample_data_in_any_part_says_so():
+    x = loaded(data={"sources": {"smollm2_135m_instruct": "wheel", "comments": "kaggle", "sentiment_texts": "sample"}})
+    cell = {"model": MODEL, "method": "civil", "task": "toxicity", "split": "test"}
+    assert json.loads(x.spec("compute_metrics", cell.items()))["data"] == "sample"
+    cell["method"] = "lm_steer"
+    assert json.loads(x.spec("compute_metrics", cell.items()))["data"] == "real"
+
+
+def test_the_code_of_a_scorer_is_in_the_digest_of_the_rule_that_prepares_it():
+    x = loaded()
+    before = x.code("prepare_scorer", scorer="toxic_comment_classifier")
+    assert before != x.code("prepare_scorer", scorer="distilbert_sst2") != x.code("prepare_scorer")
+
+
+def test_a_steer_without_held_out_texts_is_not_interpreted():
+    given = DEFAULT["steers"]["lm_steer"] | {"held_out": 0.0}
+    drawn = [
+        loaded(steers=DEFAULT["steers"] | {"lm_steer": steer}).figures("lm_steer")
+        for steer in (DEFAULT["steers"]["lm_steer"], given)
+    ]
+    missing = {Path(file).stem for file in drawn[0]} - {Path(file).stem for file in drawn[1]}
+    assert missing == {"directions", "evidence", "spectrum"}
 
 
 def test_a_variant_that_learns_what_the_method_learns_uses_its_steers():

@@ -90,6 +90,50 @@ def test_an_impossible_cell_is_refused(monkeypatch: pytest.MonkeyPatch):
     ]
 
 
+DERIVED = {"of": "composed_lm_steer", "weights": {"toxicity": 1.0}}
+
+
+@pytest.mark.parametrize(
+    ("variant", "line"),
+    [
+        ({"of": "lm_steer", "solver": "official_code"}, "unknown key 'solver'"),
+        ({"of": "lm_steer", "from": "smollm2-135m-instruct"}, "unknown key 'from'"),
+        ({"of": "caa", "values": [1.0]}, "unknown key 'values'"),
+        ({"of": "transferred_lm_steer", "weights": {"toxicity": 1.0}}, "unknown key 'weights'"),
+        ({"of": "lm_steer", "steps": [20]}, "unknown key 'steps'"),
+        ({"of": "lm_steer", "by_task": {"toxicity": {"eps": 0.5}}}, "unknown key 'by_task'"),
+        (DERIVED, "nothing is picked on sentiment; give strengths"),
+        ({"of": "random_lm_steer", "strengths": [1.0]}, "nothing is picked on sentiment; name tasks without it"),
+        (DERIVED | {"tasks": ["toxicity"], "values": [1.0]}, "one value a steer is needed"),
+        ({"of": "transferred_lm_steer", "tasks": ["toxicity"]}, "needs from, such as"),
+    ],
+)
+def test_a_variant_that_cannot_be_run_is_refused(variant: dict, line: str):
+    found = errors(variants={"mine": variant}, run=default()["run"] | {"variants": ["mine"]})
+    assert any("variants.mine" in one and line in one for one in found), found
+
+
+def test_a_variant_beside_a_method_that_is_not_run_says_that_it_can_go():
+    (found,) = errors(run=default()["run"] | {"methods": ["base"], "variants": ["lm_steer_all", "civil"]})
+    assert found == (
+        "config: run.variants: lm_steer_all, civil stand beside lm_steer, which is not in run.methods; "
+        "add it, or take them out"
+    )
+
+
+def test_a_model_is_not_its_own_judge_twice():
+    found = errors(scores={"perplexity": {"judges": ["base", "smollm2-135m-instruct"]}})
+    assert found == [
+        "config: scores.perplexity.judges: base is smollm2-135m-instruct itself for its own texts; "
+        "leave smollm2-135m-instruct out"
+    ]
+
+
+def test_a_folder_that_is_not_there_is_refused():
+    found = errors(models=default()["models"] | {"mine": {"kind": "folder", "path": "nowhere"}})
+    assert found == ["config: models.mine.path: nowhere is no folder; correct it, as seen from where you start"]
+
+
 def test_a_model_must_have_what_its_kind_needs():
     found = errors(models={"smollm2-135m-instruct": {"kind": "hub", "repo": "a/b"}})
     assert found == ["config: models.smollm2-135m-instruct: a model of kind hub needs the key 'revision'"]

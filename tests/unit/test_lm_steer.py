@@ -263,7 +263,7 @@ def token_loss(model: ModelHandle, steer: LMSteer, ids: Tensor, mask: Tensor, la
 
 @every_family
 @pytest.mark.parametrize("padded", [False, True], ids=["one by one", "in one padded batch"])
-@pytest.mark.parametrize("adaptor, rank", [("multiply", None), ("multiply", "full"), ("add", None)])
+@pytest.mark.parametrize("adaptor, rank", [("multiply", None), ("multiply", "full"), ("add", None), ("offset", None)])
 def test_the_loss_from_cached_states_is_that_of_transformers_on_whole_forwards(
     losses: list, adaptor: str, rank: object, padded: bool, family: str
 ) -> None:

@@ -27,7 +27,7 @@ PROMPTS = ("You are", "I think that", "What a", "no", "The people in this town a
 
 
 def origin_of(*steers: LMSteer, model: ModelHandle, strength: float = 1.0, seed: int = 0) -> Origin:
-    return Origin(steers, model, PROMPTS, strength, seed)
+    return Origin(dict(zip(("toxicity", "sentiment"), steers)), model, PROMPTS, strength, seed)
 
 
 def effect(steer: LMSteer, model: ModelHandle, strength: float = 1.0) -> Tensor:
@@ -59,6 +59,16 @@ def test_a_composed_steers_change_is_the_sum_of_the_weighted_changes(strength: f
     both = compose(steers, weights)
     expected = sum(each.change(each.values_at(strength * weight)) for each, weight in zip(steers, weights.values()))
     torch.testing.assert_close(both.change(both.values_at(strength)), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_weight_finds_its_steer_by_the_task_and_not_by_the_place() -> None:
+    steers, weights = two_steers(), {"sentiment": -0.5, "toxicity": 1.0}
+    swapped, both = compose(steers, weights), compose(steers, dict(sorted(weights.items(), reverse=True)))
+    expected = steers[0].change(steers[0].values_at(1.0)) + steers[1].change(steers[1].values_at(-0.5))
+    for composition in (swapped, both):
+        torch.testing.assert_close(composition.change(composition.values_at(1.0)), expected, rtol=1e-12, atol=1e-12)
+    with pytest.raises(KeyError, match="honesty"):
+        compose(steers, {"honesty": 1.0})
 
 
 def test_a_composed_steers_change_is_the_product_of_the_concatenated_projectors() -> None:

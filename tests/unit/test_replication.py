@@ -132,17 +132,24 @@ def test_a_change_from_nothing_is_left_empty():
 
 
 def test_our_other_targets_and_models_stand_as_not_in_the_paper():
-    moved = rows("transferred_lm_steer", 0.5, {"average_max_toxicity": 0.3}, model="turned")
-    compared = table(moved)
+    moved = rows("transferred", 0.5, {"average_max_toxicity": 0.3}, model="turned")
+    compared = table(moved, transferred=["transferred"])
     assert line(compared, "transferred to turned, 0.5")["status"] == "not in the paper"
     assert line(compared, "tiny, 0.4", section="size")["status"] == "not in the paper"
 
 
 def test_a_target_of_the_paper_is_compared_and_the_texts_number_goes_before_the_figures():
-    moved = rows("transferred_lm_steer", 0.1, {"average_max_toxicity": 0.3}, model="gpt2-medium")
-    found = line(table(moved), "transferred to gpt2-medium")
+    moved = rows("to_medium", 0.1, {"average_max_toxicity": 0.3}, model="gpt2-medium")
+    found = line(table(moved, transferred=["to_medium"]), "transferred to gpt2-medium")
     assert (found["paper"], found["grade"], found["ours"]) == (0.308, "A", 0.3)
     assert found["paper_change_percent"] == pytest.approx(100 * (0.308 / 0.373 - 1))
+
+
+def test_few_texts_are_compared_at_the_pick_of_all_texts():
+    few = rows("thirty", 0.4, {"average_max_toxicity": 0.35})
+    compared = table(few, few=["thirty"])
+    assert line(compared, "30 texts, 0.4", section="data")["ours"] == 0.35
+    assert line(table(few), "30 texts, 0.4", section="data")["status"] == "not run"
 
 
 def test_parameters_are_compared_in_numbers_and_shares():
