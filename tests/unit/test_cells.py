@@ -65,8 +65,7 @@ def test_each_cell_has_the_unsteered_cell_that_it_is_compared_with():
 
 
 def test_each_weight_of_a_composition_meets_the_steer_of_its_task():
-    doors = {"smollm2_135m_instruct": "wheel", "comments": "kaggle", "sentiment_texts": "sample"}
-    x = loaded(data={"sources": doors})
+    """They pass through JSON whose keys are sorted, and the files of the steers come in the order of the plan."""
     x = loaded()
     for name in ("civil", "positive", "civil_and_negative"):
         w = {"model": MODEL, "method": name, "task": "toxicity", "seed": "0"}
