@@ -66,7 +66,7 @@ def arguments(config: dict, model: str, figure: str) -> dict[str, Any]:
                 "transferred": name, "scorers": [toxicity, sentiment, *judges],
             }  # fmt: skip
         case "data_efficiency":
-            return {"texts": {name: config["variants"][name]["texts"] for name in _subsets(config)}, "scorers": both}
+            return {"texts": {name: config["variants"][name].get("texts") for name in _sizes(config)}, "scorers": both}
         case "adaptors":
             return {"labels": _adaptors(config), "scorers": both}
         case "size":
@@ -132,7 +132,7 @@ def _transfer(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
 
 
 def _data_efficiency(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
-    return _of_variants(cells, model, _subsets(config))
+    return _of_variants(cells, model, _sizes(config)) if _subsets(config) else {}
 
 
 def _adaptor_cells(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
@@ -244,6 +244,11 @@ def _transferred(config: dict) -> list[str]:
 def _subsets(config: dict) -> list[str]:
     """The variants that differ from LM-Steer in the number of training texts alone."""
     return [name for name, variant in _variants(config, "lm_steer") if set(variant) - {"tasks"} == {"of", "texts"}]
+
+
+def _sizes(config: dict) -> list[str]:
+    """The variants with some of the training texts, and the one with all."""
+    return [*_subsets(config), *filter(None, [_whole(config)])]
 
 
 def _few(config: dict) -> list[str]:

@@ -31,7 +31,7 @@ def table(
     )
     if rows.model.nunique() > 1:
         raise ValueError(f"figure {FIGURE}: got models {sorted(rows.model.unique())}; pass the metrics of one")
-    rows = rows[(rows.method == "base") | (rows.strength != 0)]
+    rows = selection.on_the_same_texts(rows[(rows.method == "base") | (rows.strength != 0)])
     found = set(rows[rows.seed == "all"].method)
     if "base" not in found:
         raise ValueError(f"figure {FIGURE}: no rows of method base; pass its metrics too")

@@ -81,7 +81,7 @@ def table(
         raise ValueError(f"figure {FIGURE}: no rows of method base; pass its metrics too")
     if is_base.all():
         raise ValueError(f"figure {FIGURE}: no rows of {sorted(weights)}; pass the metrics of the composed steers")
-    rows = rows[is_base | (rows.strength != 0)]
+    rows = selection.on_the_same_texts(rows[is_base | (rows.strength != 0)])
     for axis, task in zip(PLACE, ("toxicity", "sentiment"), strict=True):
         weight = rows.method.map({method: parts.get(task, 0.0) for method, parts in weights.items()}).fillna(0.0)
         rows = rows.assign(**{axis: (rows.strength * weight).astype(float).round(9) + 0.0})

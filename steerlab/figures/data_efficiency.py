@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -14,16 +15,16 @@ COLUMNS = ["texts", *selection.COLUMNS]
 
 
 def table(
-    metrics: pd.DataFrame, texts: Mapping[str, int], *, split: str = "test", scorers: Collection[str] = ()
+    metrics: pd.DataFrame, texts: Mapping[str, int | None], *, split: str = "test", scorers: Collection[str] = ()
 ) -> pd.DataFrame:
     """The points: rows of base (texts 0) and of each method that texts names, with the texts it was trained on.
 
-    metrics: the project's metrics columns of one model; texts: {method: number of training texts, >= 1}; other methods
-    are left out. scorers: the toxicity scorer to draw.
+    metrics: the project's metrics columns of one model; texts: {method: number of training texts, >= 1, None for all
+    there are, which is infinity in the table}; other methods are left out. scorers: the toxicity scorer to draw.
     Returns COLUMNS. Raises ValueError where a number is below 1, base or every method is missing, two methods share
     texts, strength and steps, or two models, tasks or scorers would be mixed.
     """
-    few = {method: number for method, number in texts.items() if number < 1}
+    few = {method: number for method, number in texts.items() if number is not None and number < 1}
     if few:
         raise ValueError(f"figure {FIGURE}: {few} are no numbers of training texts; give at least 1 each")
     rows = selection.select(
@@ -31,21 +32,21 @@ def table(
     )
     if rows.model.nunique() > 1:
         raise ValueError(f"figure {FIGURE}: got models {sorted(rows.model.unique())}; pass the metrics of one")
-    rows = rows[(rows.method == "base") | (rows.strength != 0)]
+    rows = selection.on_the_same_texts(rows[(rows.method == "base") | (rows.strength != 0)])
     found = set(rows[rows.seed == "all"].method)
     if "base" not in found:
         raise ValueError(f"figure {FIGURE}: no rows of method base; pass its metrics too")
     if not found & set(texts):
         raise ValueError(f"figure {FIGURE}: no rows of {sorted(texts)} at a strength; pass their metrics")
     rows = rows.assign(
-        texts=rows.method.map(texts).fillna(0).astype(int),
+        texts=rows.method.map({method: number or np.inf for method, number in texts.items()}).fillna(0.0),
         rank=rows.metric.map(list(PANELS).index),
         run=pd.to_numeric(rows.seed, errors="coerce"),
     )
     twice = rows[rows.duplicated(["texts", "steps", "strength", "seed", "metric"], keep=False)]
     if len(twice):
         raise ValueError(
-            f"figure {FIGURE}: methods {sorted(twice.method.unique())} share {twice.texts.iloc[0]} texts; name one"
+            f"figure {FIGURE}: methods {sorted(twice.method.unique())} share {twice.texts.iloc[0]:g} texts; name one"
         )
     return rows.sort_values(["texts", "steps", "strength", "rank", "run"], ignore_index=True)[COLUMNS]
 
@@ -54,6 +55,8 @@ def plot(table: pd.DataFrame) -> Figure:
     """table: what `table` returns. One line a strength, and a number of steps where they differ at a strength."""
     table = table.astype({"seed": str})
     base, steered = table[table.method == "base"], table[table.method != "base"]
+    numbers = sorted(steered.texts.unique())
+    steered = steered.assign(place=steered.texts.map(numbers.index))
     lines = _lines(steered)
     with style.context():
         figure, axes = marks.stacked(len(PANELS), height=4.2)
@@ -61,13 +64,13 @@ def plot(table: pd.DataFrame) -> Figure:
             marks.level(panel, base[base.metric == metric], colour="black")
             for place, (strength, steps) in enumerate(lines):
                 rows = steered[(steered.strength == strength) & (steered.steps == steps) & (steered.metric == metric)]
-                marks.curve(panel, rows, "texts", **_look(place, len(lines)))
+                marks.curve(panel, rows, "place", **_look(place, len(lines)))
             panel.set_ylabel(label)
             panel.grid(axis="y")
             shown = table[table.metric == metric]
             marks.from_zero(panel, shown) if metric != "perplexity" else marks.log_where_wide(panel, shown)
-        numbers = sorted(steered.texts.unique())
-        marks.log_ticks_at(axes[-1], numbers, [f"{number:,}" for number in numbers])
+        axes[-1].set_xticks(range(len(numbers)), map(_number, numbers))
+        axes[-1].set_xlim(-0.5, len(numbers) - 0.5)
         axes[-1].set_xlabel("Training texts (number, both classes together)")
         handles = [marks.pooled_handle("unsteered", color="black", marker="", linestyle=(0, (5, 2)))]
         handles += [
@@ -83,9 +86,13 @@ def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, s
     """The shared phrases, and: texts, the numbers of training texts; one_point, empty where there are several."""
     numbers = sorted(table[table.method != "base"].texts.unique())
     return selection.phrases(table, confidence=confidence) | {
-        "texts": selection.listed(f"{number:,}" for number in numbers),
+        "texts": selection.listed(map(_number, numbers)),
         "one_point": "one number of training texts" if len(numbers) == 1 else "",
     }
+
+
+def _number(texts: float) -> str:
+    return "all" if np.isinf(texts) else f"{texts:,.0f}"
 
 
 def _lines(steered: pd.DataFrame) -> dict[tuple[float, int], str]:

@@ -130,7 +130,9 @@ def plot(table: pd.DataFrame) -> Figure:
         for index, row in drawn.iterrows():
             _dumbbell(panel, row, places[index])
         _finish(panel, drawn)
-        panel.set_yticks([*titles.values(), *places.values()], [*titles, *drawn.row.map(_short)])
+        panel.set_yticks(
+            [*titles.values(), *places.values()], [*titles, *(_short(drawn.row[index]) for index in places)]
+        )
         for tick in panel.get_yticklabels()[: len(titles)]:
             tick.set_fontweight("bold")
         panel.set_ylim(max(y - 0.9, 1), -0.6)
@@ -447,7 +449,6 @@ def _finish(panel: Axes, drawn: pd.DataFrame) -> None:
     panel.tick_params(axis="y", length=0)
     panel.spines["left"].set_visible(False)
     panel.axvline(0, color="#888888", linewidth=0.8, zorder=0)
-    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g}".replace("-", "−") if value else "0"))
     if drawn.empty:
         panel.set_xlim(-100, 100)
         panel.text(0, 0.5, "no number that both sides have", ha="center", fontsize=8, fontstyle="italic")
@@ -456,4 +457,5 @@ def _finish(panel: Axes, drawn: pd.DataFrame) -> None:
     if drawn[["paper_change_percent", "our_change_percent"]].abs().max().max() > _LOG_FROM:
         panel.set_xscale("symlog", linthresh=100)
         panel.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=100))
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g}".replace("-", "−") if value else "0"))
     panel.margins(x=0.06)

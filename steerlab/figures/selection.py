@@ -81,6 +81,29 @@ def steered(figure: str, table: pd.DataFrame, method: str | None = None) -> tupl
     return base, rows
 
 
+def on_the_same_texts(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with the unsteered model's values on the steers' own prompts, seeds and samples, where those are fewer.
+
+    They stand as `base` in the steers' rows, without an interval. Where steers were asked for different texts, no one
+    value holds, and the unsteered model's own rows stay.
+    """
+    keys = ["model", "task", "split", "prompts", "seed", "metric", "scorer"]
+    is_base = rows.method == "base"
+    steers = rows[~is_base].assign(base=rows.base.round(9)).groupby(keys)
+    theirs = steers.agg(values=("base", "nunique"), value=("base", "first"), n=("n", "max"), samples=("samples", "max"))
+    base = rows[is_base].set_index(keys)
+    theirs = theirs.reindex(base.index)
+    fewer = (theirs["values"] == 1) & ~np.isclose(theirs.value, base.value)
+    if not fewer.any():
+        return rows
+    for column in ("value", "n", "samples"):
+        base[column] = base[column].mask(fewer, theirs[column])
+    for column in ("low", "high"):
+        base[column] = base[column].mask(fewer)
+    base = base[theirs["values"].notna()].reset_index()  # seeds that no steer has
+    return pd.concat([base[rows.columns], rows[~is_base]], ignore_index=True)
+
+
 def only_method(figure: str, methods: Iterable[str]) -> str:
     """The one method beside base. Raises ValueError where there are several, or none."""
     names = sorted(set(methods) - {"base"})
@@ -109,7 +132,7 @@ def ratio_to_base(rows: pd.DataFrame) -> pd.DataFrame:
 def phrases(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, str]:
     """What every caption may say of a table with COLUMNS, each a phrase: the keys of the dictionary below.
 
-    left_out, gaps, unpaired and sample_data are empty where there is nothing to say.
+    left_out, gaps, unpaired, same_texts and sample_data are empty where there is nothing to say.
     """
     table = table.astype({"seed": str})
     pooled, runs = table[table.seed == "all"], table[table.seed != "all"]
@@ -123,6 +146,7 @@ def phrases(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str,
         "left_out": _left_out_named(pooled),
         "gaps": _gaps(pooled),
         "unpaired": _unpaired(pooled),
+        "same_texts": _same_texts(pooled),
         "sample_data": _sample_data(pooled),
     }
 
@@ -199,7 +223,8 @@ def _left_out_named(pooled: pd.DataFrame) -> str:
 
 def _gaps(pooled: pd.DataFrame) -> str:
     empty = int(pooled.value.isna().sum())
-    bare = int((pooled.value.notna() & (pooled.low.isna() | pooled.high.isna())).sum())
+    steered = pooled[pooled.method != "base"]
+    bare = int((steered.value.notna() & (steered.low.isna() | steered.high.isna())).sum())
     said = []
     if empty:
         said.append(f"{counted([empty], 'value')} {'is' if empty == 1 else 'are'} missing, as no text counted")
@@ -216,6 +241,12 @@ def _sample_data(pooled: pd.DataFrame) -> str:
     if others == {"base"}:
         return "sample data (all steers)"
     return f"sample data ({listed(map(style.label, methods))})" if others else "sample data"
+
+
+def _same_texts(pooled: pd.DataFrame) -> str:
+    base = pooled[pooled.method == "base"]
+    bare = (base.value.notna() & base.low.isna()).any()
+    return "those on the steers' own prompts, seeds and samples, without an interval" if bare else ""
 
 
 def _unpaired(pooled: pd.DataFrame) -> str:

@@ -39,7 +39,8 @@ def table(
     rows = selection.select(
         FIGURE, metrics[metrics.model.isin([source, target])], list(PANELS), split=split, scorers=scorers
     )
-    rows = rows[(rows.method == "base") | (rows.strength != 0)]
+    rows = rows[rows.method.isin(["base", steer, transferred]) & ((rows.method == "base") | (rows.strength != 0))]
+    rows = selection.on_the_same_texts(rows)
     parts = [  # model, method, name, whether it must be there
         (source, "base", style.label("base"), True),
         (source, steer, style.label(steer), True),

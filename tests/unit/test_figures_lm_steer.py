@@ -428,13 +428,21 @@ def test_points_stand_at_their_numbers_of_texts_beside_the_unsteered_line():
     assert list(table.texts.drop_duplicates()) == [0, 30, 300]
     panel = data_efficiency.plot(table).axes[0]
     line = next(line for line in panel.lines if line.get_linestyle() == "-" and list(line.get_ydata()) == [0.35, 0.3])
-    assert list(line.get_xdata()) == [30, 300] and panel.get_xscale() == "log" and 0.4 in heights(panel)
+    assert list(line.get_xdata()) == [0, 1] and 0.4 in heights(panel)
+    assert [tick.get_text() for tick in data_efficiency.plot(table).axes[1].get_xticklabels()] == ["30", "300"]
+
+
+def test_all_texts_stand_last_and_are_called_so():
+    metrics = pd.concat([base(), both(0.3, 11, method="whole"), both(0.35, 11, method="few")])
+    table = data_efficiency.table(metrics, {"few": 30, "whole": None})
+    assert [tick.get_text() for tick in data_efficiency.plot(table).axes[1].get_xticklabels()] == ["30", "all"]
+    assert "30 and all" in caption(data_efficiency, table)
 
 
 def test_one_number_of_texts_is_said_to_show_no_trend():
     table = data_efficiency.table(pd.concat([base(), both(0.35, 11, method="few")]), {"few": 30})
     assert "only one number of training texts: this shows no trend" in caption(data_efficiency, table)
-    assert data_efficiency.plot(table).axes[1].get_xlim()[0] < 30
+    assert data_efficiency.plot(table).axes[1].get_xlim() == (-0.5, 0.5)
 
 
 def test_methods_that_share_a_number_of_texts_and_numbers_below_one_are_refused():
@@ -540,8 +548,20 @@ def test_captions_say_where_data_are_samples_and_where_base_rests_on_other_texts
     text = caption(adaptors, table)
     assert "This rests on sample data (all steers)" in text and "unsteered points rest" not in text
     off = steer.assign(base=steer.base * 1.1)
-    table = adaptors.table(pd.concat([base(), off]), {"lm_steer": "multiply"})
+    other = both(0.2, 12, method="other")
+    table = adaptors.table(pd.concat([base(), off, other]), {"lm_steer": "multiply", "other": "add"})
     assert "differs by up to 9.1 %" in caption(adaptors, table)
+
+
+def test_the_unsteered_model_is_shown_on_the_texts_that_all_steers_share():
+    off = both(0.3, 11)
+    off = off.assign(base=off.base * 1.1, n=7)
+    table = adaptors.table(pd.concat([base(), off]), {"lm_steer": "multiply"})
+    shown = table[(table.method == "base") & (table.metric == "mean_toxicity") & (table.seed == "all")].iloc[0]
+    assert shown.value == pytest.approx(off[(off.metric == "mean_toxicity") & (off.seed == "all")].base.iloc[0])
+    assert shown.n == 7 and np.isnan([shown.low, shown.high]).all()
+    text = caption(adaptors, table)
+    assert "those on the steers' own prompts" in text and "Gaps" not in text and "unsteered points rest" not in text
 
 
 def test_counts_are_written_as_english_has_them():

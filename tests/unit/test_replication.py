@@ -145,6 +145,19 @@ def test_a_target_of_the_paper_is_compared_and_the_texts_number_goes_before_the_
     assert found["paper_change_percent"] == pytest.approx(100 * (0.308 / 0.373 - 1))
 
 
+def test_each_name_stands_at_the_height_of_its_own_points():
+    distinct = {"dist_2": 0.8}
+    towards = rows("lm_steer", 1.0, {"dist_2": 0.7}, task="sentiment", prompts="neutral", base=distinct)
+    compared = table(sentiment(), towards, rows("few", 0.4, {"average_max_toxicity": 0.02}), few=["few"])
+    drawn = replication._drawn(compared)
+    panel = replication.plot(compared).axes[0]
+    names = {tick.get_position()[1]: tick.get_text() for tick in panel.get_yticklabels()}
+    ours = {line.get_ydata()[0]: line.get_xdata()[0] for line in panel.lines if line.get_marker() == "o"}
+    for row in drawn.to_dict("records"):
+        at = [height for height, value in ours.items() if value == row["our_change_percent"]]
+        assert replication._short(row["row"]) in [names[height] for height in at]
+
+
 def test_few_texts_are_compared_at_the_pick_of_all_texts():
     few = rows("thirty", 0.4, {"average_max_toxicity": 0.35})
     compared = table(few, few=["thirty"])
