@@ -116,23 +116,19 @@ def table(
 def plot(table: pd.DataFrame) -> Figure:
     """table: what `table` returns. A line for each row where both sides have a change: paper's mark, ours, joined."""
     drawn = _drawn(table)
-    headings = list(dict.fromkeys(drawn.heading))
-    places: dict[object, float] = {}
+    places: list[float] = []
     titles: dict[str, float] = {}
     y = 0.0
-    for heading in headings:
-        titles[heading], y = y, y + 1
-        for index in drawn.index[drawn.heading == heading]:
-            places[index], y = y, y + 1
-        y += 0.4
+    for heading, rows in drawn.groupby("heading", sort=False):
+        titles[str(heading)] = y
+        places += [y + 1 + place for place in range(len(rows))]
+        y += 1.4 + len(rows)
     with style.context():
         figure, (panel,) = style.panels(1, height=1.15 + _LINE * max(y, 3))
-        for index, row in drawn.iterrows():
-            _dumbbell(panel, row, places[index])
+        for place, (_, row) in zip(places, drawn.iterrows(), strict=True):
+            _dumbbell(panel, row, place)
         _finish(panel, drawn)
-        panel.set_yticks(
-            [*titles.values(), *places.values()], [*titles, *(_short(drawn.row[index]) for index in places)]
-        )
+        panel.set_yticks([*titles.values(), *places], [*titles, *drawn.row.map(_short)])
         for tick in panel.get_yticklabels()[: len(titles)]:
             tick.set_fontweight("bold")
         panel.set_ylim(max(y - 0.9, 1), -0.6)
@@ -410,13 +406,15 @@ def _percent(change: float, base: float) -> float:
 
 
 def _drawn(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows where both sides have a change, by metric and class of prompts, each group in the table's order."""
+    """The rows where both sides have a change, heading by heading (metric and class of prompts), each in the table's
+    order; those of sentiment alone come last."""
     rows = table[(table.status == BOTH) & table.paper_change_percent.notna() & table.our_change_percent.notna()]
     several = rows.prompts != "all"
     heading = rows.metric.map(METRICS) + (", " + rows.prompts + " prompts").where(several, "")
     order = rows.metric.map(list(METRICS).index)
     rows = rows.assign(heading=heading.astype(str), order=order, sentiment=rows.section == "sentiment")
-    return rows.sort_values(["sentiment", "order", "prompts"], kind="stable").reset_index(drop=True)
+    rows = rows.sort_values(["sentiment", "order", "prompts"], kind="stable")
+    return rows.sort_values("heading", key=lambda names: pd.factorize(names)[0], kind="stable", ignore_index=True)
 
 
 def _short(name: str) -> str:

@@ -146,8 +146,8 @@ def test_a_target_of_the_paper_is_compared_and_the_texts_number_goes_before_the_
 
 
 def test_each_name_stands_at_the_height_of_its_own_points():
-    distinct = {"dist_2": 0.8}
-    towards = rows("lm_steer", 1.0, {"dist_2": 0.7}, task="sentiment", prompts="neutral", base=distinct)
+    fluency = {"perplexity": 20.0}  # of both tasks, under one heading
+    towards = rows("lm_steer", 1.0, {"perplexity": 51.0}, task="sentiment", base=fluency)
     compared = table(sentiment(), towards, rows("few", 0.4, {"average_max_toxicity": 0.02}), few=["few"])
     drawn = replication._drawn(compared)
     panel = replication.plot(compared).axes[0]
