@@ -38,10 +38,9 @@ def _read(inputs: dict[str, list[Path]], figure: str) -> dict[str, object]:
     if "steers" in inputs:
         found["parameters"] = parameters.counted(inputs["steers"], inputs["models"])
     if "interpretation" in inputs:
-        folder, words = inputs["interpretation"][0], {"token": str}
+        as_written = {"dtype": {"token": str}, "keep_default_na": False, "na_values": EMPTY}  # tokens may be "nan"
         for name in INTERPRETED[figure]:
-            # Some tokens are "null" or "nan".
-            found[name] = pd.read_csv(folder / f"{name}.csv", dtype=words, keep_default_na=False, na_values=EMPTY)
+            found[name] = pd.read_csv(inputs["interpretation"][0] / f"{name}.csv", **as_written)
     if "grid" in inputs:
         found["grid"] = pd.read_csv(inputs["grid"][0])
     if figure == "replication":

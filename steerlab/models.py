@@ -209,6 +209,8 @@ def _from_hub(definition: dict[str, Any], folder: Path, name: str, source: Path 
 
 def _from_folder(definition: dict[str, Any], folder: Path, name: str, source: Path | None) -> str:
     path = Path(definition["path"])
+    if not path.is_dir():
+        raise ModelError(f"model {name!r}: {path} is no folder; correct its path, as seen from where the run starts")
     if not any(path.glob("*.safetensors")):
         raise ModelError(f"model {name!r}: {path} has no *.safetensors; save the model with safe serialisation first")
     for pattern in _FILES:

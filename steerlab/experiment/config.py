@@ -132,8 +132,6 @@ def _unknown_names(config: dict) -> Iterator[str]:
                 yield f"models.{name}: a model of kind {definition['kind']} needs the key {key!r}"
         for key in sorted(set(definition) - {"kind", "expect", *needed}):
             yield f"models.{name}: a model of kind {definition['kind']} does not take the key {key!r}"
-        if definition["kind"] == "folder" and "path" in definition and not Path(definition["path"]).is_dir():
-            yield f"models.{name}.path: {definition['path']} is no folder; correct it, as seen from where you start"
         if definition["kind"] == "gguf" and (source := definition.get("source", "")) not in sources.table():
             yield f"models.{name}.source: unknown source {source!r}{nearest(source, sources.table())}"
 

@@ -129,11 +129,6 @@ def test_a_model_is_not_its_own_judge_twice():
     ]
 
 
-def test_a_folder_that_is_not_there_is_refused():
-    found = errors(models=default()["models"] | {"mine": {"kind": "folder", "path": "nowhere"}})
-    assert found == ["config: models.mine.path: nowhere is no folder; correct it, as seen from where you start"]
-
-
 def test_a_model_must_have_what_its_kind_needs():
     found = errors(models={"smollm2-135m-instruct": {"kind": "hub", "repo": "a/b"}})
     assert found == ["config: models.smollm2-135m-instruct: a model of kind hub needs the key 'revision'"]

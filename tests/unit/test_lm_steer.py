@@ -257,8 +257,10 @@ def token_loss(model: ModelHandle, steer: LMSteer, ids: Tensor, mask: Tensor, la
     """Sum over the tokens that count of transformers' own loss, one row, with the steer at (label, 1)."""
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     with steer.attached_values(model.load(), [label, 1.0]), torch.no_grad():
-        output = model.load()(ids, attention_mask=mask, position_ids=positions, labels=labels)
-    return output.loss.item() * int((labels[:, 1:] != -100).sum())
+        # Its loss function on its logits: an edit of the logits comes too late for the loss of the forward itself.
+        logits = model.load()(ids, attention_mask=mask, position_ids=positions).logits
+        loss = model.load().loss_function(logits=logits, labels=labels, vocab_size=logits.shape[-1])
+    return loss.item() * int((labels[:, 1:] != -100).sum())
 
 
 @every_family

@@ -92,6 +92,11 @@ def test_what_cannot_be_prepared_is_refused_with_the_reason(tmp_path, definition
         models.prepare(definition, tmp_path / "model", name="model")
 
 
+def test_a_path_to_no_folder_is_refused_as_such(tmp_path):
+    with pytest.raises(ModelError, match="nowhere is no folder; correct its path"):
+        models.prepare({"kind": "folder", "path": str(tmp_path / "nowhere")}, tmp_path / "model", name="model")
+
+
 def test_a_folder_of_pickles_is_refused(tmp_path):
     (tmp_path / "pickled").mkdir()
     torch.save({}, tmp_path / "pickled" / "pytorch_model.bin")
