@@ -48,11 +48,8 @@ def _read(inputs: dict[str, list[Path]], figure: str) -> dict[str, object]:
     return found
 
 
-INTERPRETED = {
-    "directions": ["directions"],
-    "spectrum": ["spectrum", "coordinates"],
-    "evidence": ["evidence", "guesses"],
-}
+TEXTS = ["evidence", "guesses"]
+INTERPRETED = {"directions": ["directions"], "spectrum": ["spectrum", "coordinates"], "evidence": TEXTS}
 EMPTY = {"evidence": [""], "toxicity": [""]}
 
 if "snakemake" in globals():
