@@ -52,8 +52,7 @@ def load(path: str, folder: Path | None = None) -> Scorer:
 def prepare(path: str, folder: Path, *, source: Path | None) -> None:
     """Write the files that the scorer at `module:Class` is loaded from, with a scorer.json {name, version, ...}.
 
-    source: the raw folder of its source; folder: absent or empty. Raises ScorerError, also for a
-    scorer that needs no files.
+    source: the raw folder of its source; folder: absent or empty. Raises ScorerError, also for a scorer without files.
     """
     module, _ = _module(path)
     if not hasattr(module, "prepare"):

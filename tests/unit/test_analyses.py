@@ -8,9 +8,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from steerlab.analyses import interpretation
+from tests.unit.largest import Largest
 
 VOCABULARY, HIDDEN, TOKENS = 60, 8, 23
 WORDS = [f"w{i}" for i in range(VOCABULARY)]
@@ -155,19 +155,9 @@ def test_a_bias_of_the_output_layer_counts(text):
 
 def test_no_tensor_is_as_large_as_tokens_times_vocabulary(text):
     states, targets, embeddings, W = text
-    largest = 0
-
-    class Largest(TorchDispatchMode):
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            nonlocal largest
-            result = func(*args, **(kwargs or {}))
-            if isinstance(result, torch.Tensor):
-                largest = max(largest, result.numel())
-            return result
-
-    with Largest():
+    with Largest() as largest:
         interpretation.token_losses(states, targets, embeddings, [W, W], chunk_tokens=4)
-    assert largest == max(4 * VOCABULARY, VOCABULARY * HIDDEN)
+    assert largest.elements == max(4 * VOCABULARY, VOCABULARY * HIDDEN)
 
 
 def test_half_precision_loses_no_more_than_the_inputs_do(text):

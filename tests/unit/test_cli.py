@@ -31,5 +31,9 @@ def test_errors_are_one_line(tmp_path):
     wrong.write_text("treads: 2\n")
     result = steerlab("plan", "--configfile", str(wrong))
     assert result.returncode == 1 and result.stderr == "config: unknown key 'treads'; did you mean 'threads'?\n"
+    wrong.write_text("run:\n\tmodels: []\n")
+    result = steerlab("plan", "--configfile", str(wrong))
+    assert result.returncode == 1 and result.stderr.startswith(f"plan: {wrong} is no YAML: ")
+    assert len(result.stderr.splitlines()) == 1
     result = steerlab("plan", cwd=tmp_path)
     assert result.returncode == 1 and len(result.stderr.splitlines()) == 1

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from steerlab.losses import linear_cross_entropy
+from tests.unit.largest import Largest
 
 TOKENS, HIDDEN, VOCABULARY, STEERS = 11, 5, 17, 2
 
@@ -110,17 +110,7 @@ def test_half_precision_embeddings_give_a_float32_loss_near_the_exact_one() -> N
 
 
 def test_no_tensor_is_as_large_as_tokens_times_vocabulary() -> None:
-    largest = 0
-
-    class Largest(TorchDispatchMode):
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            nonlocal largest
-            result = func(*args, **(kwargs or {}))
-            if isinstance(result, torch.Tensor):
-                largest = max(largest, result.numel())
-            return result
-
     states = STATES.clone().requires_grad_()
-    with Largest():
+    with Largest() as largest:
         linear_cross_entropy(states, EMBEDDINGS, TARGETS, chunk=2).backward()
-    assert largest == max(2 * VOCABULARY, VOCABULARY * HIDDEN) < TOKENS * VOCABULARY
+    assert largest.elements == max(2 * VOCABULARY, VOCABULARY * HIDDEN) < TOKENS * VOCABULARY
