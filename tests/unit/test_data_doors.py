@@ -393,8 +393,8 @@ def on_the_hub(web) -> tuple[Source, dict[str, str]]:
     return a_source("hub", a_file(remote="sub/data.bin"), origin=f"datasets/someone/some_data@{COMMIT}"), environ
 
 
-def put_on_the_hub(web, name: str, content: bytes) -> dict[str, str]:
-    path = f"/datasets/someone/some_data/resolve/{COMMIT}/{name}"
+def put_on_the_hub(web, name: str, content: bytes, repository: str = "datasets/someone/some_data") -> dict[str, str]:
+    path = f"/{repository}/resolve/{COMMIT}/{name}"
     web.files[path] = content
     web.headers[path] = {
         "ETag": f'"{hashlib.sha256(content).hexdigest()}"',
@@ -421,6 +421,16 @@ def test_a_file_comes_from_the_hub_at_its_pinned_commit(web, tmp_path):
     get(source, tmp_path / "raw", environ=environ)
     assert (tmp_path / "raw/data.bin").read_bytes() == BYTES
     assert leftovers(tmp_path) == ["data.bin"]
+
+
+def test_a_model_on_the_hub_has_no_folder_before_its_owner(web, tmp_path):
+    environ = put_on_the_hub(web, "vocab.txt", BYTES, repository="someone/some_model")
+    source = a_source("hub", a_file(remote="vocab.txt"), origin=f"models/someone/some_model@{COMMIT}")
+    get(source, tmp_path / "raw", environ=environ)
+    assert (tmp_path / "raw/data.bin").read_bytes() == BYTES
+    web.statuses[next(iter(web.files))] = 401
+    with pytest.raises(FetchError, match="set HF_TOKEN"):
+        get(source, tmp_path / "again", environ=environ)
 
 
 @pytest.mark.parametrize(
