@@ -7,11 +7,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
 
-from steerlab import models, sites
+from steerlab import generations, models, sites
 from steerlab.methods import lm_steer_transfer
 from steerlab.methods.lm_steer import LMSteer, composed
 from steerlab.methods.lm_steer_transfer import mapped, shared_embeddings, transferred
@@ -69,6 +70,22 @@ def test_a_weight_finds_its_steer_by_the_task_and_not_by_the_place() -> None:
         torch.testing.assert_close(composition.change(composition.values_at(1.0)), expected, rtol=1e-12, atol=1e-12)
     with pytest.raises(KeyError, match="honesty"):
         compose(steers, {"honesty": 1.0})
+
+
+def test_a_derived_steer_is_generated_with_whatever_steps_its_row_is_labelled_by(tmp_path: Path) -> None:
+    """Its one checkpoint is at the steps of the first steer that it is made of, which need not be those picked."""
+    steers, model = two_steers(dtype=torch.float32), handle("llama")
+    compose(steers, {"sentiment": 1.0, "toxicity": 1.0}).save(tmp_path / "steer")
+    prompt = {"id": "p", "text": "You are", "label": np.nan, "role": "prompt", "split": "test", "rendering": "plain"}
+    pd.DataFrame([prompt]).to_parquet(tmp_path / "table.parquet")
+    spec = {
+        "device": "cpu", "dtype": "float32", "attention": "sdpa", "split": "test", "rendering": "plain",
+        "prompts": None, "seed": 0, "decoding": {"batch_rows": 4, "max_new_tokens": 3}, "has_checkpoints": False,
+    }  # fmt: skip
+    asked = (model.folder, tmp_path / "table.parquet", tmp_path / "steer", [(40, 1.0)])
+    assert list(generations.of_cell(*asked, spec, tmp_path / "work").steps) == [40]
+    with pytest.raises(ValueError, match="40 steps"):
+        generations.of_cell(*asked, spec | {"has_checkpoints": True}, tmp_path / "other")
 
 
 def test_a_composed_steers_change_is_the_product_of_the_concatenated_projectors() -> None:
