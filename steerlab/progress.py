@@ -1,5 +1,6 @@
 """Progress bars: the one place that imports tqdm."""
 
+import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -13,7 +14,20 @@ def progress(iterable: Iterable[T], *, total: int | None = None, desc: str, unit
 
     In a log file (no terminal) a line is written every ten seconds at most.
     """
-    bar = tqdm(iterable, total=total, desc=desc, unit=unit, dynamic_ncols=True)
+    yield from _calm(tqdm(iterable, total=total, desc=desc, unit=unit, dynamic_ncols=True))
+
+
+def progress_of(total: int, *, desc: str, unit: str) -> tqdm:
+    """A bar like that of `progress`, which its owner moves with `update(n)` and closes."""
+    return _calm(tqdm(total=total, desc=desc, unit=unit, dynamic_ncols=True))
+
+
+def note(text: str) -> None:
+    """Write a line to the terminal, between bars."""
+    tqdm.write(text, file=sys.stderr)
+
+
+def _calm(bar: tqdm) -> tqdm:
     if not bar.fp.isatty():
         bar.mininterval = bar.maxinterval = 10.0
-    yield from bar
+    return bar
