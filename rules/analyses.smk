@@ -1,5 +1,6 @@
 # In: a steer, its model, and the held-out texts' activations. Out: what the steer says in words. And the scores of the
-# official code's own continuations, where a mirror holds them.
+# official code's own continuations, where a mirror holds them; and how far the toxicity scorers agree with Perspective,
+# where its scores are there.
 
 
 rule interpret_steer:
@@ -42,8 +43,35 @@ rule score_official_generations:
         names.benchmark(names.OFFICIAL_GRID)
     conda:
         "../envs/scores.yaml"
+    threads: x.scoring_threads
+    resources:
+        **x.scoring,
     params:
         spec=lambda w: x.spec("score_official_generations"),
         code=x.code("score_official_generations"),
     script:
         "../scripts/score_official_generations.py"
+
+
+rule calibrate_scorers:
+    input:
+        unpack(lambda w: x.calibration_sources()),
+        scorers=x.calibrated_scorers(),
+    output:
+        statistics=names.CALIBRATION,
+        reliability=names.RELIABILITY,
+        maps=names.CALIBRATION_MAPS,
+    log:
+        names.log(names.CALIBRATION),
+    benchmark:
+        names.benchmark(names.CALIBRATION)
+    conda:
+        "../envs/scores.yaml"
+    threads: x.scoring_threads
+    resources:
+        **x.scoring,
+    params:
+        spec=lambda w: x.spec("calibrate_scorers"),
+        code=x.code("calibrate_scorers"),
+    script:
+        "../scripts/calibrate_scorers.py"

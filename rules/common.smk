@@ -22,5 +22,6 @@ wildcard_constraints:
     site=r"\w+",
     positions="last|all",
     scorer=r"\w+",
+    service=r"\w+",
     judge=r"[^/]+",
     figure=r"\w+",

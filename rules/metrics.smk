@@ -1,14 +1,15 @@
-# In: the continuations and scores of a cell, and the unsteered model's. Out: aggregates with intervals and paired
-# differences, one row a metric, setting and seed.
+# In: the continuations and scores of a cell, the unsteered model's, and the scorers' maps to Perspective's scale. Out:
+# aggregates with intervals and paired differences, one row a metric, setting and seed.
 
 
 rule compute_metrics:
     input:
         unpack(x.of_base),
         continuations=x.generations,
-        scores=names.TEXT_SCORES,
+        scores=x.text_scores,
         perplexity=x.judged,
         table=names.TABLE,
+        maps=x.calibration_maps(),
     output:
         metrics=names.METRICS,
     log:

@@ -1,4 +1,5 @@
-# In: the continuations of a cell, all seeds. Out: one row a text and scorer.
+# In: the continuations of a cell, all seeds. Out: one row a text and scorer. Services over the network are asked by a
+# local rule: its jobs share one quota and one cache, and their answers are kept for ever.
 
 
 rule prepare_scorer:
@@ -12,6 +13,8 @@ rule prepare_scorer:
         names.benchmark(names.SCORER)
     conda:
         "../envs/scores.yaml"
+    resources:
+        mem_mb=x.config["mem_mb"],
     params:
         spec=lambda w: x.spec("prepare_scorer", w.items()),
         code=lambda w: x.code("prepare_scorer", scorer=w.scorer),
@@ -32,11 +35,34 @@ rule score_texts:
         names.benchmark(names.TEXT_SCORES)
     conda:
         "../envs/scores.yaml"
+    threads: x.scoring_threads
+    resources:
+        **x.scoring,
     params:
         spec=lambda w: x.spec("score_texts", w.items()),
         code=x.code("score_texts"),
     script:
         "../scripts/score_texts.py"
+
+
+rule score_texts_by_service:
+    input:
+        continuations=x.generations,
+        table=names.TABLE,
+    output:
+        scores=names.SERVICE_SCORES,
+    log:
+        names.log(names.SERVICE_SCORES),
+    benchmark:
+        names.benchmark(names.SERVICE_SCORES)
+    localrule: True
+    conda:
+        "../envs/data.yaml"
+    params:
+        spec=lambda w: x.spec("score_texts_by_service", w.items()),
+        code=lambda w: x.code("score_texts_by_service", scorer=w.service),
+    script:
+        "../scripts/score_texts_by_service.py"
 
 
 rule score_perplexity:

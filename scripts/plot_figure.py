@@ -43,6 +43,8 @@ def _read(inputs: dict[str, list[Path]], figure: str) -> dict[str, object]:
             found[name] = pd.read_csv(inputs["interpretation"][0] / f"{name}.csv", **as_written)
     if "grid" in inputs:
         found["grid"] = pd.read_csv(inputs["grid"][0])
+    if figure == "calibration":
+        found |= reference.calibration(*inputs.get("calibration", []))
     if figure == "replication":
         found["reference"] = reference.read("lm_steer")
     return found

@@ -6,10 +6,11 @@ from steerlab.job import job
 
 
 def run(*, source: list[Path], folder: Path, spec: dict) -> None:
-    """Write the scorer folder. source: the raw folder it is made from, or nothing; spec: scorer (path)."""
+    """Write the scorer folder. source: what it is made from, or nothing; spec: scorer (path), perhaps a definition."""
     from steerlab import scores
 
-    scores.prepare(spec["scorer"], folder, source=source[0] if source else None)
+    made_of = source[0] if source else None
+    scores.prepare(spec["scorer"], folder, source=made_of, definition=spec.get("definition"))
 
 
 if "snakemake" in globals():

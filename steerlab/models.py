@@ -161,6 +161,42 @@ def prepare(definition: dict[str, Any], folder: Path, *, name: str, source: Path
     _check(folder, name=name, expect=definition.get("expect", {}))
 
 
+def download(
+    repo: str,
+    revision: str,
+    folder: Path,
+    *,
+    who: str,
+    files: Sequence[str],
+    pickled: Sequence[str] = (),
+    endpoint: str | None = None,
+) -> None:
+    """Fetch the files at the top of a hub repository, as they are at a commit, whose names match the patterns `files`.
+
+    who: what they are for, as errors say it. pickled: patterns of the weights that are taken where the commit has no
+    safetensors; without any such a commit is refused. Raises ModelError, in one line, also for what the hub refuses.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if not re.fullmatch(r"[0-9a-f]{40}", revision):
+        raise ModelError(f"{who} pins revision {revision!r} of {repo}; give the commit's 40 hex digits")
+    hub = HfApi(endpoint=endpoint)
+    try:
+        listed = hub.list_repo_files(repo, revision=revision)
+        safe = any(file.endswith(".safetensors") and "/" not in file for file in listed)
+        if not safe and not pickled:
+            raise ModelError(f"{repo} at {revision} has no safetensors, and pickles run code; choose another revision")
+        wanted = [*files, *(() if safe else pickled)]
+        where = {"local_dir": folder, "allow_patterns": wanted, "ignore_patterns": ["*/*"]}
+        hub.snapshot_download(repo, revision=revision, **where)
+    except HfHubHTTPError as error:  # a gated, private or mistyped repository
+        reason = str(error).strip().splitlines()[0]
+        remedy = "check repo and revision; for a gated one accept its terms and set HF_TOKEN"
+        raise ModelError(f"{who}: the hub refuses {repo} at {revision} ({reason}); {remedy}") from error
+    shutil.rmtree(folder / ".cache", ignore_errors=True)  # the hub client's bookkeeping
+
+
 # ---- the kinds: each writes config, weights and tokenizer into `folder` and returns where they came from ----
 
 
@@ -188,22 +224,8 @@ def _from_gguf(definition: dict[str, Any], folder: Path, name: str, source: Path
 
 
 def _from_hub(definition: dict[str, Any], folder: Path, name: str, source: Path | None) -> str:
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
-
     repo, revision = definition["repo"], definition.get("revision", "")
-    if not re.fullmatch(r"[0-9a-f]{40}", revision):
-        raise ModelError(f"model {name!r} pins revision {revision!r} of {repo}; give the commit's 40 hex digits")
-    hub = HfApi(endpoint=definition.get("endpoint"))
-    try:
-        if not any(file.endswith(".safetensors") for file in hub.list_repo_files(repo, revision=revision)):
-            raise ModelError(f"{repo} at {revision} has no safetensors, and pickles run code; choose another revision")
-        hub.snapshot_download(repo, revision=revision, local_dir=folder, allow_patterns=list(_FILES))
-    except HfHubHTTPError as error:  # a gated, private or mistyped repository
-        reason = str(error).strip().splitlines()[0]
-        remedy = "check repo and revision; for a gated one accept its terms and set HF_TOKEN"
-        raise ModelError(f"model {name!r}: the hub refuses {repo} at {revision} ({reason}); {remedy}") from error
-    shutil.rmtree(folder / ".cache", ignore_errors=True)  # the hub client's bookkeeping
+    download(repo, revision, folder, who=f"model {name!r}", files=_FILES, endpoint=definition.get("endpoint"))
     return f"{repo}@{revision}"
 
 

@@ -1,8 +1,8 @@
 """Loaders: one function a file format, each from a path to rows (text: str, label: float).
 
 label is +1.0 for civil or positive, -1.0 for toxic or negative, between for rated texts, NaN for a prompt of no class.
-A row that cannot be read means that file and loader disagree: all such rows are reported with their lines, none is
-loaded.
+The formats of generations and of Perspective's scores have other columns, which they name. A row that cannot be read
+means that file and loader disagree: all such rows are reported with their lines, none is loaded.
 """
 
 import csv
@@ -19,7 +19,7 @@ from typing import IO, TypeVar, cast
 import pandas as pd
 
 from steerlab.data.sources import Source, table
-from steerlab.data.splits import row_id
+from steerlab.data.splits import row_id, text_digest
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,7 @@ SPREADSHEET_ERROR = "#ERROR!"  # four cells of the published file hold it in pla
 
 Row = tuple[str, float]
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class BadRows(ValueError):
@@ -193,36 +194,87 @@ def official_generations(path: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["detoxification", "sentiment", "id", "sample", "prompt", "text"])
 
 
+def scored_rtp_jsonl(path: Path) -> pd.DataFrame:
+    """Continuations of RealToxicityPrompts with Perspective's scores: prompt, text, perspective (NaN where missing)."""
+
+    def row(line: str) -> tuple[str, str, float]:
+        fields = json.loads(line)
+        continuation = fields["continuation"]
+        return _string(fields["prompt"]["text"]), _string(continuation["text"]), _score(continuation["toxicity"])
+
+    return _scored(path, _lines(path), row)
+
+
+def scored_perspective_csv(path: Path) -> pd.DataFrame:
+    """Perspective's Wikipedia comments with its TOXICITY, all of the scale: prompt (""), text, perspective."""
+
+    def row(fields: dict[str, str]) -> tuple[str, str, float]:
+        comment = fields["comment_text"]
+        return "", "" if comment == SPREADSHEET_ERROR else comment, _score(fields["TOXICITY@6"] or None)
+
+    return _scored(path, _csv_rows(path), row)
+
+
+def scored(
+    name: str, door: str, folder: Path, sources: Mapping[str, Source] | None = None
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    """The texts of a source that Perspective scored, each once, in the order of their keys; and how many are left out.
+
+    Columns: key (str, SHA-256 of prompt and text), prompt ("" where there is none), text, perspective (TOXICITY in
+    [0, 1]). Left out, and counted under these names: "without text" (blank, or a spreadsheet's error in its place),
+    "without score", "repeated" (the same prompt and text again; of their scores the lowest stays). The order of the
+    files and of their rows changes nothing. Raises BadRows.
+    """
+    rows = read(name, door, folder, sources)
+    blank = rows["text"].str.strip() == ""
+    left_out = {"without text": int(blank.sum()), "without score": int((~blank & rows["perspective"].isna()).sum())}
+    rows = rows[~blank & rows["perspective"].notna()]
+    keys = [text_digest(f"{prompt}\0{text}") for prompt, text in zip(rows["prompt"], rows["text"])]
+    rows = rows.assign(key=keys).sort_values(["key", "perspective"])
+    kept = rows.drop_duplicates("key")[["key", "prompt", "text", "perspective"]].reset_index(drop=True)
+    left_out["repeated"] = len(rows) - len(kept)
+    log.info("%s: %d texts with a score by Perspective; left out: %s", name, len(kept), left_out)
+    return kept, left_out
+
+
 FORMATS: dict[str, Callable[[Path], pd.DataFrame]] = {
     loader.__name__: loader
     for loader in (
         prompt_lines, rtp_jsonl, positive_prompts_jsonl, neutral_prompts_jsonl, negative_prompts_jsonl, comment_pairs,
         jigsaw_csv, jigsaw_bias_csv, perspective_csv, hutto_movies, hutto_openings, sst2_tsv, sst5_jsonl,
-        rated_jsonl, official_generations,
+        rated_jsonl, official_generations, scored_rtp_jsonl, scored_perspective_csv,
     )
 }  # fmt: skip
 
 
 def _collect(path: Path, lines: Iterable[tuple[int, T]], parse: Callable[[T], Row | None]) -> pd.DataFrame:
     """Rows of all lines; a line for which `parse` gives None is left out, one for which it raises is reported."""
-    rows, left_out, bad = [], 0, []
+    parsed = _parsed(path, lines, parse)
+    rows = [row for row in parsed if row is not None]
+    if len(rows) < len(parsed):
+        log.info("%s: %d rows used, %d left out", path.name, len(rows), len(parsed) - len(rows))
+    texts, labels = zip(*rows, strict=True) if rows else ((), ())
+    return pd.DataFrame({"text": pd.Series(texts, dtype="str"), "label": pd.Series(labels, dtype="float64")})
+
+
+def _scored(path: Path, lines: Iterable[tuple[int, T]], parse: Callable[[T], tuple[str, str, float]]) -> pd.DataFrame:
+    """Texts with Perspective's score, also those without text or score: prompt, text, perspective."""
+    frame = pd.DataFrame(_parsed(path, lines, parse), columns=["prompt", "text", "perspective"])
+    return frame.astype({"prompt": "str", "text": "str", "perspective": "float64"})
+
+
+def _parsed(path: Path, lines: Iterable[tuple[int, T]], parse: Callable[[T], R]) -> list[R]:
+    """What `parse` makes of each line; all lines for which it raises are reported together."""
+    parsed, bad = [], []
     for number, line in lines:
         try:
-            row = parse(line)
+            parsed.append(parse(line))
         except (ValueError, KeyError, TypeError) as error:
             what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
             bad.append(f"{path}:{number}: {what}")
-            continue
-        if row is None:
-            left_out += 1
-        else:
-            rows.append(row)
     if bad:
         raise BadRows("\n".join(bad))
-    if left_out:
-        log.info("%s: %d rows used, %d left out", path.name, len(rows), left_out)
-    texts, labels = zip(*rows, strict=True) if rows else ((), ())
-    return pd.DataFrame({"text": pd.Series(texts, dtype="str"), "label": pd.Series(labels, dtype="float64")})
+    return parsed
 
 
 def _json_prompts(path: Path, label: float) -> pd.DataFrame:
@@ -274,11 +326,24 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def _text(value: object) -> str:
+    text = _string(value)
+    if not text.strip():
+        raise ValueError("the text is empty")
+    return text
+
+
+def _string(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError(f"the text is {value!r}, not a string")
-    if not value.strip():
-        raise ValueError("the text is empty")
     return value
+
+
+def _score(value: float | str | None) -> float:
+    """Perspective's score; NaN where there is none."""
+    score = float("nan") if value is None else float(value)
+    if score < 0 or score > 1:
+        raise ValueError(f"the score is {value}, not within 0 and 1")
+    return score
 
 
 def _label(value: object) -> float:

@@ -141,6 +141,16 @@ def mirror_lacks(mirror: Path, choices: Mapping[str, str], sources: Mapping[str,
     return [line for name, door in choices.items() if door == "mirror" for line in _lacks(mirror, sources[name])]
 
 
+def is_there(data_config: Mapping, name: str) -> bool:
+    """True if a mirror holds a source that nothing waits for, or `data.sources` names a door for it.
+
+    data_config: as in `choose_doors`.
+    """
+    if (data_config.get("sources") or {}).get(name) is not None:
+        return True
+    return bool(data_config.get("mirror")) and not mirror_lacks(Path(data_config["mirror"]), {name: "mirror"})
+
+
 def _lacks(mirror: Path | None, source: Source) -> list[str]:
     if "mirror" not in source.doors:
         return [f"a mirror has no place for {source.name}"]

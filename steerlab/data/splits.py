@@ -10,9 +10,14 @@ from collections.abc import Iterable, Sequence
 DEV_SHARE = 0.5  # dev picks strengths and layers, test reports: neither may starve
 
 
+def text_digest(text: str) -> str:
+    """SHA-256 (hex) of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def row_id(text: str) -> str:
     """The first 16 hex digits of the text's SHA-256: the row's key in every table."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return text_digest(text)[:16]
 
 
 def share(key: str, salt: str) -> float:

@@ -15,7 +15,8 @@ from steerlab.data import sources
 from steerlab.experiment import codes, figures, names, plan, resources, specs
 from steerlab.experiment.cells import Cell, Instance, all_cells, instance
 from steerlab.experiment.config import ConfigError, check
-from steerlab.experiment.registry import FIGURES, METHODS, TASKS, TEXT_SCORERS, Method
+from steerlab.experiment.registry import FIGURES, METHODS, TASKS, Method
+from steerlab.experiment.scorers import text_scorer
 
 __all__ = ["METHODS", "TASKS", "ConfigError", "Experiment", "Method", "load", "load_or_exit", "names"]
 
@@ -40,8 +41,9 @@ def load_or_exit(raw: dict) -> "Experiment":
 def _needed_sources(config: dict) -> set[str]:
     needed = {name for cell in all_cells(config) for name in specs.task_sources(config, cell.task)}
     needed |= {config["models"][model].get("source") for model in _all_models(config)}
-    needed |= {TEXT_SCORERS[scorer].source for scorer in specs.text_scorers(config)}
+    needed |= {text_scorer(config, scorer).source for scorer in specs.text_scorers(config)}
     needed |= {"official_generations"} if specs.has_official_generations(config) else set()
+    needed |= set(specs.CALIBRATED_ON) if specs.calibrates(config) else set()
     return {name for name in needed if name}
 
 
@@ -87,6 +89,17 @@ class Experiment:
         return int(self.config["device"] == "cuda")
 
     @property
+    def scoring(self) -> dict[str, int]:
+        """What a job that scores texts asks for: as much as a model job where a scorer is a model, else nothing."""
+        asked = {"gpu": self.gpu, "mem_mb": self.config["mem_mb"], "runtime": self.config["runtime"]}
+        return asked if specs.runs_classifier(self.config) else {}
+
+    @property
+    def scoring_threads(self) -> int:
+        """Cores of a job that scores texts."""
+        return self.config["threads"] if specs.runs_classifier(self.config) else 1
+
+    @property
     def derived(self) -> str:
         """A regular expression of the names of methods and variants whose steers are derived from another's."""
         known = [*METHODS, *self.config["variants"]]
@@ -115,11 +128,13 @@ class Experiment:
         loaded = [line.steer, line.derive] if line else []
         loaded += [TASKS[task].module] if task else []
         loaded += [FIGURES[figure].module] if figure else []
-        loaded += [TEXT_SCORERS[scorer].scorer] if scorer else []
+        loaded += [text_scorer(self.config, scorer).scorer] if scorer else []
+        if rule == "calibrate_scorers":
+            loaded += [text_scorer(self.config, name).scorer for name in specs.local_scorers(self.config, "toxicity")]
         if rule in ("score_texts", "score_official_generations"):
-            loaded += [TEXT_SCORERS[name].scorer for name in specs.text_scorers(self.config)]
+            loaded += [text_scorer(self.config, name).scorer for name in specs.text_scorers(self.config)]
         if rule == "interpret_steer":
-            loaded += [TEXT_SCORERS[specs.reader(self.config)].scorer]
+            loaded += [text_scorer(self.config, specs.reader(self.config)).scorer]
         modules = tuple(path.partition(":")[0] for path in loaded if path)
         return codes.code_digest(f"scripts/{rule}.py", modules, FILES.get(figure or rule, ()))
 
@@ -134,7 +149,7 @@ class Experiment:
         definition = self.config["models"][model]
         match definition["kind"]:
             case "folder":
-                return sorted(str(file) for file in Path(definition["path"]).glob("*") if file.is_file())
+                return _files(definition["path"])
             case "gguf":
                 return [self.raw(definition["source"])]
             case "rotated":
@@ -142,14 +157,29 @@ class Experiment:
         return []
 
     def scorer_source(self, scorer: str) -> list[str]:
-        """The raw folder that a scorer's files are prepared from."""
-        source = TEXT_SCORERS[scorer].source
-        return [self.raw(source)] if source else []
+        """What a scorer's files are prepared from: a raw folder, the files of the user's own, or nothing here."""
+        line = text_scorer(self.config, scorer)
+        if line.definition is not None:
+            return _files(line.definition["path"]) if "path" in line.definition else []
+        return [self.raw(line.source)] if line.source else []
 
     def prepared_scorers(self, *, readers: bool = False) -> list[str]:
         """The folders of the text scorers that need one, all or that of the interpretation alone."""
         chosen = [specs.reader(self.config)] if readers else specs.text_scorers(self.config)
-        return [names.SCORER.format(scorer=name) for name in chosen if TEXT_SCORERS[name].source]
+        return [names.SCORER.format(scorer=name) for name in chosen if text_scorer(self.config, name).prepared]
+
+    def calibrated_scorers(self) -> list[str]:
+        """The folders of the local toxicity scorers that need one."""
+        chosen = specs.local_scorers(self.config, "toxicity")
+        return [names.SCORER.format(scorer=name) for name in chosen if text_scorer(self.config, name).prepared]
+
+    def calibration_sources(self) -> dict[str, str]:
+        """Raw folder of each source that scorers are calibrated on."""
+        return {name: self.raw(name) for name in specs.CALIBRATED_ON}
+
+    def calibration_maps(self) -> list[str]:
+        """The maps of the scorers where they are computed; empty where those that ship stand."""
+        return [names.CALIBRATION_MAPS] if specs.calibrates(self.config) else []
 
     def task_sources(self, task: str) -> dict[str, str]:
         """Raw folder of each source of a task."""
@@ -191,6 +221,12 @@ class Experiment:
         """The continuations of a cell, a file a seed."""
         return [_of_cell(names.GENERATIONS, self.cell(w), seed=seed) for seed in self.cell(w).seeds]
 
+    def text_scores(self, w: SimpleNamespace) -> list[str]:
+        """The scores of a cell's texts: by the scorers that run here, and a file a service."""
+        asked = specs.services(self.config, w.task)
+        by_service = [_of_cell(names.SERVICE_SCORES, self.cell(w), service=name) for name in asked]
+        return [_of_cell(names.TEXT_SCORES, self.cell(w)), *by_service]
+
     def judged(self, w: SimpleNamespace) -> list[str]:
         """The perplexities of a cell, a file a judge."""
         return [_of_cell(names.PERPLEXITY_SCORES, self.cell(w), judge=judge) for judge in specs.judges(self.config)]
@@ -206,7 +242,7 @@ class Experiment:
         base = SimpleNamespace(model=w.model, method="base", task=w.task, split=w.split)
         return {
             "base_continuations": self.generations(base),
-            "base_scores": [_of_cell(names.TEXT_SCORES, self.cell(base))],
+            "base_scores": self.text_scores(base),
             "base_perplexity": self.judged(base),
         }
 
@@ -236,11 +272,17 @@ class Experiment:
         ]
 
 
+def _files(folder: str) -> list[str]:
+    return sorted(str(file) for file in Path(folder).glob("*") if file.is_file())
+
+
 def _of_cell(pattern: str, cell: Cell, **more: object) -> str:
     return pattern.format(model=cell.model, method=cell.method, task=cell.task, split=cell.split, **more)
 
 
 FILES = {
+    "calibration": tuple(f"steerlab/reference/calibration/{file}" for file in ("calibration.csv", "reliability.csv")),
+    "compute_metrics": ("steerlab/reference/calibration/maps.json",),
     "build_report": ("steerlab/report/page.html.j2",),
     "replication": ("steerlab/reference/lm_steer.yaml",),
 }

@@ -17,7 +17,8 @@ import yaml
 
 from steerlab.data import sources
 from steerlab.experiment.cells import all_cells, is_chosen
-from steerlab.experiment.registry import METHODS, TASKS
+from steerlab.experiment.registry import METHODS, TASKS, TEXT_SCORERS
+from steerlab.experiment.scorers import known, text_scorer
 
 SCHEMA = Path(__file__).parents[2] / "schemas" / "config.yaml"
 
@@ -33,6 +34,7 @@ def check(raw: dict) -> dict:
         raise ConfigError("\n".join(sorted(errors)))
     config = _filled(copy.deepcopy(raw), schema())
     errors = list(_unknown_names(config)) + list(_impossible_cells(config)) + list(_unknown_hyperparameters(config))
+    errors += list(_impossible_classifiers(config)) + list(_unknown_scorers(config))
     errors = errors or list(_impossible_variants(config)) or list(dict.fromkeys(_larger_than_their_base(config)))
     if errors:
         raise ConfigError("\n".join(f"config: {error}" for error in errors))
@@ -134,6 +136,47 @@ def _unknown_names(config: dict) -> Iterator[str]:
             yield f"models.{name}: a model of kind {definition['kind']} does not take the key {key!r}"
         if definition["kind"] == "gguf" and (source := definition.get("source", "")) not in sources.table():
             yield f"models.{name}.source: unknown source {source!r}{nearest(source, sources.table())}"
+
+
+def _impossible_classifiers(config: dict) -> Iterator[str]:
+    for name, definition in config["scores"]["classifiers"].items():
+        where = f"scores.classifiers.{name}"
+        if name in TEXT_SCORERS or not re.fullmatch(r"\w+", name):
+            yield f"scores.classifiers: {name!r} names files beside other scorers; use other letters, digits and '_'"
+        repo, revision, path = (definition.get(key) for key in ("repo", "revision", "path"))
+        if not repo and not path:
+            yield f"{where}: it comes from nowhere; give repo and revision, or path"
+        if path and (repo or revision):
+            yield f"{where}: path stands beside {'repo' if repo else 'revision'}, which is of the hub; keep one of them"
+        if repo and not path and not revision:
+            yield f"{where}: {repo} needs the key 'revision', its full commit"
+        label, against = definition["label"], definition.get("against")
+        if definition["quantity"] == "toxicity" and against is not None:
+            yield f"{where}: toxicity is the probability of {label!r} alone; leave against {against!r} out"
+        if definition["quantity"] == "sentiment" and against is None:
+            yield f"{where}: sentiment needs the key 'against', the label opposite to {label!r}"
+        if against is not None and against.lower() == label.lower():
+            yield f"{where}: against is {label!r} itself, and every score would be 0; name the opposite label"
+
+
+def _unknown_scorers(config: dict) -> Iterator[str]:
+    taken: dict[tuple, str] = {}
+    for quantity in ("toxicity", "sentiment"):
+        for name in config["scores"][quantity]:
+            where = f"scores.{quantity}"
+            if name not in known(config):
+                yield f"{where}: unknown scorer {name!r}{nearest(name, known(config))}"
+                continue
+            line = text_scorer(config, name)
+            if line.quantity != quantity:
+                yield f"{where}: {name} scores {line.quantity}; name it under scores.{line.quantity}"
+            definition = line.definition or {}
+            if "path" in definition and not Path(definition["path"]).is_dir():
+                path = definition["path"]
+                yield f"{where}: {path} of {name} is no folder; correct its path, as seen from where the run starts"
+            made_of = tuple(definition.get(key) for key in ("repo", "revision", "path"))
+            if any(made_of) and taken.setdefault(made_of, name) != name:
+                yield f"{where}: tables cannot tell {name} from {taken[made_of]}, the same model; keep one of them"
 
 
 def _impossible_cells(config: dict) -> Iterator[str]:

@@ -1,11 +1,11 @@
 """Which figures a configuration has the cells for, what each is drawn from, and how its module is called.
 
 `inputs` gives files by kind; scripts/plot_figure.py reads them and passes them on by name: `metrics`, `choices`,
-`parameters` (of steers), `directions`, `spectrum`, `coordinates`, `evidence`, `guesses` (of an interpretation), `grid`.
+`parameters` (of steers), `directions`, `spectrum`, `coordinates`, `evidence`, `guesses` (of an interpretation), `grid`,
+`statistics` and `reliability` (of a calibration).
 """
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from steerlab.data import sources
@@ -38,8 +38,8 @@ def arguments(config: dict, model: str, figure: str) -> dict[str, Any]:
     """The keyword arguments of the module's `table`, besides what is read from the inputs."""
     from steerlab.experiment import specs  # which imports this module
 
-    toxicity = specs.scorer_label(config["scores"]["toxicity"][0])
-    sentiment = specs.scorer_label(config["scores"]["sentiment"][0])
+    toxicity = specs.scorer_label(config, config["scores"]["toxicity"][0])
+    sentiment = specs.scorer_label(config, config["scores"]["sentiment"][0])
     models = list(dict.fromkeys(cell.model for cell in all_cells(config))) if model == ACROSS else [model]
     judge = [specs.judge_label(config, one) for one in models]
     both = [toxicity, sentiment, *judge]
@@ -73,12 +73,16 @@ def arguments(config: dict, model: str, figure: str) -> dict[str, Any]:
             return {"scorers": both}
         case "official_grid":
             return {"scorers": both}
+        case "calibration":
+            return {"scorers": specs.calibrated(config), "shipped": not specs.calibrates(config)}
         case "replication":
             transferred = _transferred(config)
             targets = [target for name in transferred for target in config["variants"][name]["models"]]
             return {
                 "model": model, "transferred": transferred, "few": _few(config),
-                "scorers": [*both, *(specs.judge_label(config, target) for target in targets)],
+                "scorers": [
+                    specs.calibrated_label(toxicity), *both, *(specs.judge_label(config, one) for one in targets),
+                ],
             }  # fmt: skip
     return {}
 
@@ -171,13 +175,21 @@ def _interpretation(config: dict, cells: Cells, model: str) -> dict[str, list[st
 
 
 def _official_grid(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
-    mirror = config["data"]["mirror"]
-    there = mirror and not sources.mirror_lacks(Path(mirror), {"official_generations": "mirror"})
-    return {"grid": [names.OFFICIAL_GRID]} if there else {}
+    return {"grid": [names.OFFICIAL_GRID]} if sources.is_there(config["data"], "official_generations") else {}
+
+
+def _calibration(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
+    """The files of the calibration; none where those that ship stand, and then no kind where they know no scorer."""
+    from steerlab.experiment import specs  # which imports this module
+
+    if not specs.calibrated(config):
+        return {}
+    return {"calibration": [names.CALIBRATION, names.RELIABILITY] if specs.calibrates(config) else []}
 
 
 _INPUTS = {
     "toxicity": _toxicity,
+    "calibration": _calibration,
     "strength": _strength,
     "sentiment": _sentiment,
     "composition": _composition,

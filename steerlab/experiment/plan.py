@@ -1,8 +1,12 @@
 """What a configuration asks for, before anything runs: cells, continuations and tokens."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from steerlab.experiment import cells
+from steerlab.experiment.registry import TASKS
 
 TOKENS_PER_SECOND = 150  # generating and scoring together: SmolLM2-135M, float32, two CPU cores
 
@@ -45,13 +49,62 @@ def summary(found: list[Count]) -> str:
 def table(found: list[Count]) -> str:
     """The cells as text, with the sum and the minutes that the embedded default's model would take on two cores."""
     head = ("model", "method", "task", "split", "settings", "continuations", "tokens")
-    rows = [head] + [
-        tuple(f"{value:,}" if isinstance(value, int) else value for value in vars(cell).values()) for cell in found
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-    lines = ["  ".join(value.ljust(width) for value, width in zip(row, widths)).rstrip() for row in rows]
+    lines = _aligned([head] + [tuple(vars(cell).values()) for cell in found])
     minutes = sum(cell.tokens for cell in found) / TOKENS_PER_SECOND / 60
     lines.append(f"\n{summary(found)}")
     pace = f"{TOKENS_PER_SECOND} tokens a second (SmolLM2-135M, two CPU cores)"
     lines.append(f"about {minutes:.0f} min of generating and scoring at {pace}; capture and training not counted")
     return "\n".join(lines)
+
+
+# ---- what the Perspective API is to be asked for ----
+
+PERSPECTIVE_ENDS = datetime(2026, 12, 31, tzinfo=UTC)
+
+
+def with_base(overlays: Sequence[Path]) -> list[Path]:
+    """The overlays, each behind the preset that its name extends: paper-x-sizes is laid over paper-x."""
+    found = []
+    for path in overlays:
+        below = [other for other in sorted(path.parent.glob("*.yaml")) if path.stem.startswith(f"{other.stem}-")]
+        found += [*below, path]
+    return found
+
+
+def preset_name(overlays: Sequence[Path]) -> str:
+    """How a table calls a configuration."""
+    return " + ".join(path.stem for path in overlays) or "config.yaml"
+
+
+def perspective_table(configs: Mapping[str, dict], now: datetime | None = None) -> str:
+    """Texts, hours and last day to begin, one line a configuration.
+
+    Counted are the continuations of tasks about toxicity, at most: duplicates, and texts that another configuration has
+    brought into the cache, cost nothing. Configurations of random models are left out, and those that generate what an earlier one
+    does.
+    """
+    now = now or datetime.now(UTC)
+    rows, seen = [("configuration", "texts at most", "hours", "last day to begin")], []
+    for name, config in configs.items():
+        texts_of = {key: value for key, value in config.items() if key != "scores"}
+        if texts_of in seen or all(config["models"][model]["kind"] == "random" for model in config["run"]["models"]):
+            continue
+        seen.append(texts_of)
+        texts = sum(cell.continuations for cell in counted(config) if TASKS[cell.task].quantity == "toxicity")
+        seconds = texts / config["scores"]["perspective"]["quota"]
+        begin = PERSPECTIVE_ENDS - timedelta(seconds=seconds)
+        late = "  (too late: ask for a part)" if begin < now else ""
+        rows.append((name, texts, f"{seconds / 3600:,.1f}", f"{begin:%Y-%m-%d}{late}"))
+    quotas = sorted({config["scores"]["perspective"]["quota"] for config in configs.values()})
+    ends = (
+        f"The service ends on {PERSPECTIVE_ENDS:%Y-%m-%d}; counted at {' or '.join(f'{q:g}' for q in quotas)} a second."
+    )
+    hint = "Scores are asked for where scores.toxicity names perspective: add presets/perspective.yaml to --configfile."
+    return "\n".join([*_aligned(rows), "", ends, hint])
+
+
+def _aligned(rows: Sequence[Sequence[object]]) -> list[str]:
+    """Lines of a table whose columns begin under each other."""
+    told = [[f"{value:,}" if isinstance(value, int) else str(value) for value in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*told)]
+    return ["  ".join(value.ljust(width) for value, width in zip(row, widths)).rstrip() for row in told]

@@ -5,8 +5,9 @@ A new figure is one line in FIGURES and one file in steerlab/figures/. Scripts n
 reruns nothing that is there.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Signal = Literal["labelled_texts", "pairs", "qa_pairs"]
 
@@ -42,12 +43,13 @@ class Method:
 class Task:
     """One thing that models are asked to do.
 
-    offers: its training signals. sources: of its prompts, unless the configuration names another, and of its training
+    quantity: what its texts are judged by; services that score something else are not asked about them. offers: its training signals. sources: of its prompts, unless the configuration names another, and of its training
     texts. objective: the metric that a choice lowers on dev prompts; None where nothing is chosen and every strength
     is shown.
     """
 
     module: str
+    quantity: Literal["toxicity", "sentiment"]
     offers: tuple[Signal, ...]
     sources: tuple[str, str]
     objective: str | None = None
@@ -58,13 +60,21 @@ class TextScorer:
     """Someone who scores texts alone.
 
     scorer: `module:Class`; package: whose version names the scores; or source: of the files that a rule prepares, whose
-    first door names them.
+    first door names them; or definition: of a classifier, as the configuration has it. service: it is asked over the
+    network, one text a request, and its answers are kept in the score cache.
     """
 
     scorer: str
     quantity: Literal["toxicity", "sentiment"]
     package: str | None = None
     source: str | None = None
+    definition: Mapping[str, Any] | None = None
+    service: bool = False
+
+    @property
+    def prepared(self) -> bool:
+        """True if a rule prepares a folder that it is loaded from."""
+        return bool(self.source or self.definition)
 
 
 @dataclass(frozen=True)
@@ -103,9 +113,15 @@ METHODS = {
 
 TASKS = {
     "toxicity": Task(
-        "steerlab.tasks.toxicity", ("labelled_texts",), ("rtp_prompts", "comments"), objective="mean_toxicity"
+        "steerlab.tasks.toxicity",
+        "toxicity",
+        ("labelled_texts",),
+        ("rtp_prompts", "comments"),
+        objective="mean_toxicity",
     ),
-    "sentiment": Task("steerlab.tasks.sentiment", ("labelled_texts",), ("sentiment_prompts", "sentiment_texts")),
+    "sentiment": Task(
+        "steerlab.tasks.sentiment", "sentiment", ("labelled_texts",), ("sentiment_prompts", "sentiment_texts")
+    ),
 }
 
 TEXT_SCORERS = {
@@ -115,14 +131,14 @@ TEXT_SCORERS = {
         "toxicity",
         source="toxic_comment_classifier",
     ),
-    "distilbert_sst2": TextScorer(
-        "steerlab.scores.distilbert_sst2:DistilbertSst2", "sentiment", source="distilbert_sst2"
-    ),
     "vader": TextScorer("steerlab.scores.vader:Vader", "sentiment", "vaderSentiment"),
+    "perspective": TextScorer("steerlab.scores.perspective:Perspective", "toxicity", service=True),
+    "moderation": TextScorer("steerlab.scores.moderation:Moderation", "toxicity", service=True),
 }
 
 FIGURES = {
     "toxicity": Figure("steerlab.figures.toxicity", "comparison"),
+    "calibration": Figure("steerlab.figures.calibration", "comparison", across_models=True),
     "strength": Figure("steerlab.figures.strength", "lm_steer"),
     "sentiment": Figure("steerlab.figures.sentiment", "lm_steer"),
     "composition": Figure("steerlab.figures.composition", "lm_steer"),

@@ -4,15 +4,16 @@ One function a rule, `(config, doors, **wildcards) -> dict`. The rules turn it i
 nothing else of the configuration, reruns the rule.
 """
 
+import json
 import re
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from steerlab.data import sources
 from steerlab.experiment import cells, figures
 from steerlab.experiment.codes import ROOT, code_digest
-from steerlab.experiment.registry import FIGURES, METHODS, TASKS, TEXT_SCORERS
+from steerlab.experiment.registry import FIGURES, METHODS, TASKS, TextScorer
+from steerlab.experiment.scorers import text_scorer
 
 
 def fetch_source(config: dict, doors: dict, *, source: str, door: str) -> dict:
@@ -32,8 +33,9 @@ def prepare_model(config: dict, doors: dict, *, model: str) -> dict:
 
 
 def prepare_scorer(config: dict, doors: dict, *, scorer: str) -> dict:
-    line = TEXT_SCORERS[scorer]
-    return {"scorer": line.scorer, "source": line.source}
+    line = text_scorer(config, scorer)
+    made_of = {"source": line.source} if line.definition is None else {"definition": dict(line.definition)}
+    return {"scorer": line.scorer} | made_of
 
 
 def capture_activations(config: dict, doors: dict, *, model: str, task: str, site: str, positions: str) -> dict:
@@ -83,7 +85,25 @@ def generate_continuations(
 
 def score_texts(config: dict, doors: dict, *, model: str, method: str, task: str, split: str) -> dict:
     seeds = list(_cell(config, model, method, task, split).seeds)
-    return _scorers(text_scorers(config)) | {"seeds": seeds, "split": split}
+    return _scoring(config) | {"seeds": seeds, "split": split}
+
+
+def score_texts_by_service(
+    config: dict, doors: dict, *, model: str, method: str, task: str, split: str, service: str
+) -> dict:
+    from steerlab.scores import services
+
+    settings = config["scores"][service]
+    return {
+        "scorer": text_scorer(config, service).scorer,
+        "version": services.version(service, settings),
+        "asked": {key: value for key, value in settings.items() if key in ASKED},
+        "seeds": list(_cell(config, model, method, task, split).seeds),
+        "split": split,
+    }
+
+
+ASKED = ("attributes", "languages", "model", "categories")  # what a service is asked; the quota changes no score
 
 
 def score_perplexity(config: dict, doors: dict, *, model: str, method: str, task: str, split: str, judge: str) -> dict:
@@ -108,7 +128,7 @@ def compute_metrics(config: dict, doors: dict, *, model: str, method: str, task:
 def choose_settings(config: dict, doors: dict, *, model: str, method: str, task: str) -> dict:
     return {
         "objective": TASKS[task].objective,
-        "scorer": scorer_label(config["scores"]["toxicity"][0]),
+        "scorer": scorer_label(config, config["scores"]["toxicity"][0]),
         "judge": judge_label(config, model),
         "perplexity_limit": config["choices"]["perplexity_limit"],
     }
@@ -118,14 +138,19 @@ def interpret_steer(config: dict, doors: dict, *, model: str, method: str, task:
     settings = cells.instance(config, method, task)
     return (
         _captured(config, METHODS[method].captures, METHODS[method].positions)
-        | _scorers([reader(config)])
+        | _scorers(config, [reader(config)])
         | config["analyses"]["interpretation"]
         | {"seed": int(seed), "held_out": settings.given["held_out"]}
     )
 
 
 def score_official_generations(config: dict, doors: dict) -> dict:
-    return _scorers(text_scorers(config)) | config["metrics"]
+    return _scoring(config) | config["metrics"]
+
+
+def calibrate_scorers(config: dict, doors: dict) -> dict:
+    used = {name: doors[name] for name in CALIBRATED_ON}
+    return _scorers(config, local_scorers(config, "toxicity")) | config["metrics"] | {"doors": used}
 
 
 def plot_figure(config: dict, doors: dict, *, model: str, figure: str) -> dict:
@@ -140,7 +165,10 @@ def plot_figure(config: dict, doors: dict, *, model: str, figure: str) -> dict:
     }
 
 
-WITHOUT_INTERVALS = ("directions", "evidence", "spectrum")
+WITHOUT_INTERVALS = ("calibration", "directions", "evidence", "spectrum")  # or with their own confidence
+
+
+CALIBRATED_ON = ("scored_continuations", "scored_comments")
 
 
 GROUPS = {"comparison": "Methods side by side", "lm_steer": "LM-Steer"}
@@ -172,14 +200,24 @@ def task_sources(config: dict, task: str) -> list[str]:
     return [config["tasks"][task]["source"] or prompts, texts]
 
 
+def services(config: dict, task: str) -> list[str]:
+    """The scorers of a task's texts that are asked over the network."""
+    return [name for name in config["scores"][TASKS[task].quantity] if text_scorer(config, name).service]
+
+
+def local_scorers(config: dict, quantity: str) -> list[str]:
+    """The scorers of a quantity that run here."""
+    return [name for name in config["scores"][quantity] if not text_scorer(config, name).service]
+
+
 def text_scorers(config: dict) -> list[str]:
     """The scorers of texts, those of toxicity first."""
-    return [*config["scores"]["toxicity"], *config["scores"]["sentiment"]]
+    return [*local_scorers(config, "toxicity"), *local_scorers(config, "sentiment")]
 
 
 def reader(config: dict) -> str:
     """The scorer that judges the words of an interpretation."""
-    return config["scores"]["toxicity"][0]
+    return next(iter(local_scorers(config, "toxicity")), "profanity_check")
 
 
 def judges(config: dict) -> list[str]:
@@ -187,9 +225,22 @@ def judges(config: dict) -> list[str]:
     return config["scores"]["perplexity"]["judges"]
 
 
-def scorer_label(name: str) -> str:
+def runs_classifier(config: dict) -> bool:
+    """True if a scorer of texts is a model that runs on the device."""
+    return any(_is_classifier(text_scorer(config, name)) for name in text_scorers(config))
+
+
+def scorer_label(config: dict, name: str) -> str:
     """How tables name a scorer of texts."""
-    line = TEXT_SCORERS[name]
+    line = text_scorer(config, name)
+    if line.service:
+        from steerlab.scores import services
+
+        return f"{name}=={services.version(name, config['scores'][name])}"
+    if line.definition is not None:
+        from steerlab.scores.classifier_files import name_and_version  # reads a folder's files; no torch
+
+        return "==".join(name_and_version(line.definition))
     if line.package:
         return f"{line.package}=={_versions(line.package)[line.package]}"
     door = next(iter(sources.table()[line.source or ""].doors.values()))
@@ -217,12 +268,34 @@ def chosen_tasks(config: dict, method: str, tasks: list[str]) -> list[str]:
 
 def has_official_generations(config: dict) -> bool:
     """True if a mirror holds the official code's continuations; nothing else does."""
-    mirror = config["data"]["mirror"]
-    return bool(mirror) and not sources.mirror_lacks(Path(mirror), {"official_generations": "mirror"})
+    return sources.is_there(config["data"], "official_generations")
+
+
+def calibrates(config: dict) -> bool:
+    """True if the sources are there that the toxicity scorers are calibrated on; else the files that ship stand."""
+    return all(sources.is_there(config["data"], name) for name in CALIBRATED_ON)
+
+
+def calibrated(config: dict) -> list[str]:
+    """The labels of the local toxicity scorers that have a map: all, or those that the files that ship know."""
+    labels = [scorer_label(config, name) for name in local_scorers(config, "toxicity")]
+    if calibrates(config):
+        return labels
+    shipped = json.loads((ROOT / "steerlab/reference/calibration/maps.json").read_text())
+    return [label for label in labels if label in shipped]
+
+
+def calibrated_label(label: str) -> str:
+    """How tables name a scorer whose scores went through its map, as in steerlab.analyses.calibration."""
+    return f"{label}, calibrated"
 
 
 def _cell(config: dict, *key: str) -> cells.Cell:
     return next(cell for cell in cells.all_cells(config) if cell.key == key)
+
+
+def _is_classifier(line: TextScorer) -> bool:
+    return line.definition is not None
 
 
 def _compute(config: dict) -> dict:
@@ -241,14 +314,27 @@ def _captured(config: dict, site: str | None, positions: str) -> dict:
     }
 
 
-def _scorers(names: list[str]) -> dict:
+def _scoring(config: dict) -> dict:
+    """All scorers of texts, and where they compute; a classifier always computes in float32, with its own attention."""
+    where = {key: config[key] for key in ("device", "threads")} if runs_classifier(config) else {}
+    return where | _scorers(config, text_scorers(config))
+
+
+def _scorers(config: dict, names: list[str]) -> dict:
     """The scorers of texts in their order, with whatever decides their scores; `prepared`: whether one has a folder."""
-    lines = [TEXT_SCORERS[name] for name in names]
-    packages = [line.package for line in lines if line.package]
+    lines = {name: text_scorer(config, name) for name in names}
+    packages = [line.package for line in lines.values() if line.package]
+    packages += ["torch", "transformers"] if any(map(_is_classifier, lines.values())) else []
     return {
-        "scorers": [{"scorer": line.scorer, "prepared": bool(line.source)} for line in lines],
+        "scorers": [_scorer(config, name, line) for name, line in lines.items()],
         "versions": _versions(*packages, "scikit-learn"),
     }
+
+
+def _scorer(config: dict, name: str, line: TextScorer) -> dict:
+    """One scorer for `scores.chosen`. Classifiers are told apart by name; what one is decides its prepared folder."""
+    plain = {"scorer": line.scorer, "prepared": line.prepared}
+    return plain | ({"name": name, "settings": {"device": config["device"]}} if _is_classifier(line) else {})
 
 
 def _versions(*packages: str) -> dict[str, str | None]:

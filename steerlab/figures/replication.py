@@ -33,7 +33,7 @@ METRICS = {  # what is compared, in the order of the picture, with its heading
 }
 BOTH, NOT_RUN, NOT_FOUND, NOT_IN_PAPER = "both", "not run", "paper's not found", "not in the paper"
 _NUMBERS = [
-    "paper", "ours", "difference", "paper_change_percent", "our_change_percent",
+    "paper", "ours", "ours_raw", "difference", "paper_change_percent", "our_change_percent",
     "paper_spread", "ours_low", "ours_high", "our_change_percent_low", "our_change_percent_high",
 ]  # fmt: skip
 COLUMNS = [
@@ -86,12 +86,13 @@ def table(
     decode_time_ratio where it was measured. model: ours to set beside the paper's GPT2-large; by default that one
     itself if it was run, else the first with an LM-Steer in the metrics. transferred, few: our
     names of what was transferred and of what learnt from 30 texts. scorers: which to use where several scored; they go
-    before the choices' own.
+    before the choices' own. A calibrated one goes first where the paper's scorer is Perspective.
 
     Returns COLUMNS: paper and ours in the metric's units (shares, not percent), NaN where there is none, see status
-    (BOTH, NOT_RUN, NOT_FOUND or NOT_IN_PAPER); paper_spread, standard deviation over training seeds; ours_low to
-    ours_high, the bootstrap interval; *_change_percent, of the unsteered model's value, NaN for that model itself and
-    where its value is 0; difference = ours - paper; data, "real" or "sample", of ours.
+    (BOTH, NOT_RUN, NOT_FOUND or NOT_IN_PAPER); ours_raw, the same before its scorer was calibrated to Perspective's
+    scale, where `ours` is calibrated (our_scorer says so); paper_spread, standard deviation over training seeds;
+    ours_low to ours_high, the bootstrap interval; *_change_percent, of the unsteered model's value, NaN for that model
+    itself and where its value is 0; difference = ours - paper; data, "real" or "sample", of ours.
     Raises ValueError where a column is missing or several scorers leave open which one is meant.
     """
     absent = [column for column in _NEEDED if column not in metrics]
@@ -144,8 +145,9 @@ def plot(table: pd.DataFrame) -> Figure:
 def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, str]:
     """What the caption may say, each a phrase; models, scales and scorers are those of the rows drawn.
 
-    drawn, same_direction, both, not_run, not_found: counts; grades: with their meaning; our_ and paper_ model, scale
-    and scorer, empty where nothing is drawn; interval; sample_data, empty where there is none.
+    drawn, same_direction, both, not_run, not_found: counts; calibrated: "yes" where ours are, else empty; grades: with
+    their meaning; our_ and paper_ model, scale and scorer, empty where nothing is drawn; interval; sample_data, empty
+    where there is none.
     """
     drawn = _drawn(table)
     same = np.sign(drawn.paper_change_percent) == np.sign(drawn.our_change_percent)
@@ -156,6 +158,7 @@ def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, s
         "both": str(counts.get(BOTH, 0)),
         "not_run": str(counts.get(NOT_RUN, 0)),
         "not_found": str(counts.get(NOT_FOUND, 0)),
+        "calibrated": "yes" if table.ours_raw.notna().any() else "",
         "grades": "; ".join(f"{grade}, {why}" for grade, why in papers.GRADES.items() if grade in set(table.grade)),
         "interval": f"{100 * confidence:g} % percentile bootstrap interval over prompts",
         "sample_data": "sample data" if "sample" in set(table.data) else "",
@@ -184,13 +187,17 @@ def _pooled(metrics: pd.DataFrame, scorers: Sequence[str]) -> pd.DataFrame:
     cell = ["model", "method", "task", "prompts", "steps", "strength", "metric", "scorer"]
     runs = table[table.seed != "all"].groupby(cell)["seed"].nunique().rename("seeds").reset_index()
     pooled = table[table.seed == "all"].merge(runs, on=cell, how="left")
-    kept = [pooled.iloc[:0]]
+    kept = [pooled.iloc[:0].assign(raw=np.nan)]
     for (model, metric), rows in pooled.groupby(["model", "metric"], sort=False):
         known = list(dict.fromkeys(rows.scorer))
         asked = [name for name in dict.fromkeys(scorers) if name in known]
         if len(known) > 1 and not asked:
             raise ValueError(f"figure {FIGURE}: {metric} on {model} comes from {known}; name one with `scorers`")
-        kept.append(rows[rows.scorer == (asked or known)[0]])
+        used = (asked or known)[0]
+        raw = rows[rows.scorer == used.removesuffix(selection.CALIBRATED)].set_index(cell[:-1])["value"]
+        rows = rows[rows.scorer == used]
+        of_raw = raw.reindex(pd.MultiIndex.from_frame(rows[cell[:-1]])).to_numpy(dtype=float)
+        kept.append(rows.assign(raw=of_raw if used.endswith(selection.CALIBRATED) else np.nan))
     return pd.concat(kept).sort_index().reset_index(drop=True)  # models as the metrics name them
 
 
@@ -381,6 +388,7 @@ def _of_ours(row: Mapping, model: str) -> dict[str, object]:
         "metric": row["metric"],
         "prompts": row["prompts"],
         "ours": row["value"],
+        "ours_raw": row.get("raw", np.nan),
         "our_model": model,
     }
     if "method" not in row:  # a count of parameters, which has no texts

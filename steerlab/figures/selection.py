@@ -25,6 +25,9 @@ _LEAVE_OUT = {  # the shares of texts that a metric's value does not count; drop
     "perplexity_unscored": ("perplexity", "corpus_perplexity"),
     "perplexity_dropped": ("perplexity",),
 }
+CALIBRATED = (
+    ", calibrated"  # ends the label of a scorer whose scores went through its map (steerlab.analyses.calibration)
+)
 _FAMILIES = {  # how a caption names the scorer of a metric
     "toxicity by": ("mean_toxicity", "average_max_toxicity", "toxicity_probability"),
     "sentiment by": ("mean_sentiment", "positive_share"),
@@ -154,7 +157,12 @@ def phrases(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str,
 def scorers_named(rows: pd.DataFrame) -> str:
     """The scorers of the rows, each with what it measures. rows: metric, scorer."""
     found = {what: sorted(rows[rows.metric.isin(metrics)].scorer.unique()) for what, metrics in _FAMILIES.items()}
-    return "; ".join(f"{what} {listed(names)}" for what, names in found.items() if names)
+    return "; ".join(f"{what} {listed(_named(names))}" for what, names in found.items() if names)
+
+
+def scorer_named(scorer: str) -> str:
+    """A scorer's label as captions have it: what was done to its scores in brackets."""
+    return f"{scorer.removesuffix(CALIBRATED)} (calibrated)" if scorer.endswith(CALIBRATED) else scorer
 
 
 def listed(words: Iterable[object]) -> str:
@@ -168,6 +176,13 @@ def counted(numbers: Iterable[float], one: str) -> str:
     numbers = list(numbers)
     amount = _range(numbers) if numbers else "no"
     return f"{amount} {one}{'' if amount == '1' else 's'}"
+
+
+def _named(scorers: Collection[str]) -> list[str]:
+    """Labels as captions have them, a scorer whose scores stand raw and calibrated once."""
+    both = {scorer for scorer in scorers if scorer + CALIBRATED in scorers}
+    own = [scorer for scorer in scorers if scorer.removesuffix(CALIBRATED) not in both or scorer in both]
+    return [f"{scorer} (raw and calibrated)" if scorer in both else scorer_named(scorer) for scorer in own]
 
 
 def _one_scorer(figure: str, shown: pd.DataFrame, scorers: Collection[str]) -> pd.DataFrame:

@@ -1,8 +1,8 @@
 """Toxicity, perplexity and diversity of each method on test prompts: a row a method, its training steps and strength.
 
 A large point is the value over all seeds with its interval, the small points are the seeds. Filled is the primary
-toxicity scorer; every other one, on the same scale of 0 to 1, is hollow. The dotted line is the unsteered model. The
-rows that were chosen on dev prompts are named so.
+toxicity scorer; every other one, on the same scale of 0 to 1, is hollow, and so are calibrated scores. The dotted line
+is the unsteered model. The rows that were chosen on dev prompts are named so.
 """
 
 import textwrap
@@ -31,7 +31,9 @@ POWER = 0.8  # of the smallest detectable difference
 _TOXICITY = ("mean_toxicity", "average_max_toxicity", "toxicity_probability")
 _ROW = ["method", "steps", "strength"]
 _PITCH, _BETWEEN_METHODS = 0.36, 0.25  # inches a row; the gap, rows
+_PITCH_A_SCORER = 0.09  # inches that each scorer beyond the second adds to a row
 _WIDTHS = (1.55, 1.15, 0.75)
+_TO_SEEDS = 0.24  # rows: from a value down to its seeds
 _LABEL_LETTERS = 18  # in a line
 _HOLLOW = ("o", "s", "D", "^")  # markers of the other scorers
 _LOG_FROM = 10  # largest over smallest perplexity from which its axis is logarithmic
@@ -83,8 +85,10 @@ def plot(table: pd.DataFrame) -> Figure:
     shown = table[table.metric.isin(list(PANELS))]
     labels, places = _labels(shown), _places(shown)
     others = list(dict.fromkeys(shown[~shown.primary].scorer))
+    pitch = _PITCH + _PITCH_A_SCORER * max(0, len(others) - 1)
     with style.context():
-        figure, axes = style.panels(len(PANELS), height=1.15 + 0.16 * len(others) + _PITCH * (max(places.values()) + 1))
+        legend = 0.16 * len(others) * (1 if _columns(others) == 2 else 2)
+        figure, axes = style.panels(len(PANELS), height=1.15 + legend + pitch * (max(places.values()) + 1))
         axes[0].get_subplotspec().get_gridspec().set_width_ratios(_WIDTHS)  # pyright: ignore[reportOptionalMemberAccess]
         for panel, (metric, label) in zip(axes, PANELS.items(), strict=True):
             rows = shown[shown.metric == metric]
@@ -97,16 +101,18 @@ def plot(table: pd.DataFrame) -> Figure:
 
 
 def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, str]:
-    """The shared phrases, and: others, chosen, detectable and base, each empty where there is nothing to say.
+    """The shared phrases and these, each empty where there is nothing to say.
 
-    others: the scorers that are hollow; chosen: what the chosen rows do to the mean toxicity; detectable: the smallest
-    difference from the unsteered model that is found with POWER; base: "unsteered" where its line is drawn.
+    others: the scorers that are hollow; calibrated: "yes" where one of them is; chosen: what the chosen rows do to the
+    mean toxicity; detectable: the smallest difference from the unsteered model that is found with POWER; base:
+    "unsteered" where its line is drawn.
     """
     table = table.astype({"seed": str})
     pooled = table[table.seed == "all"]
     drawn = table[table.metric.isin(list(PANELS))]
     return selection.phrases(drawn, confidence=confidence) | {
-        "others": selection.listed(dict.fromkeys(table[~table.primary].scorer)),
+        "others": selection.listed(map(selection.scorer_named, dict.fromkeys(table[~table.primary].scorer))),
+        "calibrated": "yes" if drawn.scorer.str.endswith(selection.CALIBRATED).any() else "",
         "chosen": "; ".join(_changes(pooled[pooled.chosen & (pooled.metric == "mean_toxicity")])),
         "detectable": _detectable(pooled, confidence),
         "base": style.label("base") if (table.method == "base").any() else "",
@@ -156,21 +162,26 @@ def _draw(panel: Axes, rows: pd.DataFrame, places: Mapping[tuple, float], others
     base = rows[(rows.method == "base") & (rows.seed == "all") & rows.primary]
     for value in base.value:
         panel.axvline(value, color="black", linewidth=0.8, linestyle=":", zorder=0)
+    # Lines of a row: the primary scorer, its seeds, and every other scorer.
     several = not rows.primary.all()
+    high = 0.38 + 0.1 * len(others) if several else 0.2
+    apart = high / (1 + len(others)) if several else _TO_SEEDS
     for row, of_row in rows.groupby(_ROW):
-        filled = of_row[of_row.primary]
-        _points(panel, filled, places[row] - (0.24 if several else 0.1))  # pyright: ignore[reportArgumentType]
+        first = places[row] - high / 2  # pyright: ignore[reportArgumentType]
+        _points(panel, of_row[of_row.primary], first, seeds=apart)
         for place, scorer in enumerate(others):
-            y = places[row] + 0.24 + 0.2 * place  # pyright: ignore[reportArgumentType]
             hollow = of_row[~of_row.primary & (of_row.scorer == scorer) & (of_row.seed == "all")]
+            y = first + apart * (place + 2)
             _points(panel, hollow, y, marker=_HOLLOW[place % len(_HOLLOW)], markerfacecolor="white")
 
 
-def _points(panel: Axes, rows: pd.DataFrame, y: float, *, marker: str = "o", **look: object) -> None:
+def _points(
+    panel: Axes, rows: pd.DataFrame, y: float, *, marker: str = "o", seeds: float = _TO_SEEDS, **look: object
+) -> None:
     if rows.empty:
         return
     colour = style.colour(rows.iloc[0].method)
-    pooled, seeds = rows[rows.seed == "all"], rows[rows.seed != "all"]
+    pooled, runs = rows[rows.seed == "all"], rows[rows.seed != "all"]
     panel.hlines([y] * len(pooled), pooled.low, pooled.high, color=colour, linewidth=1.4, zorder=2)
     panel.plot(
         pooled.value, [y] * len(pooled), marker, zorder=3, color=colour, linestyle="none",
@@ -178,7 +189,7 @@ def _points(panel: Axes, rows: pd.DataFrame, y: float, *, marker: str = "o", **l
     )  # fmt: skip
     # Below the line, not on it: the interval is of the pooled value, not of the seeds.
     panel.plot(
-        seeds.value, [y + 0.24] * len(seeds), "o", zorder=1, color=colour, alpha=0.6,
+        runs.value, [y + seeds] * len(runs), "o", zorder=1, color=colour, alpha=0.6,
         markersize=style.SEED_SIZE, markeredgewidth=0,
     )  # fmt: skip
 
@@ -220,11 +231,19 @@ def _legend(figure: Figure, shown: pd.DataFrame, others: Sequence[str]) -> None:
         for place, scorer in enumerate(others)
     ]
     handles.append(marker("one seed", markersize=style.SEED_SIZE, alpha=0.6, markeredgewidth=0))
-    figure.legend(handles=handles, loc="outside upper center", ncols=2, handlelength=1.8, columnspacing=1.5)
+    figure.legend(
+        handles=handles, loc="outside upper center", ncols=_columns(others), handlelength=1.8, columnspacing=1.5
+    )
+
+
+def _columns(others: Sequence[str]) -> int:
+    """Columns of the legend: the names of calibrated scorers leave room for one."""
+    return 1 if any(scorer.endswith(selection.CALIBRATED) for scorer in others) else 2
 
 
 def _short(scorer: str) -> str:
-    return scorer.partition("==")[0]
+    name, _, version = scorer.partition("==")
+    return name + "".join(version.partition(",")[1:])
 
 
 # Words --------------------------------------------------------------------------------------------------------------
@@ -235,7 +254,7 @@ def _changes(rows: pd.DataFrame) -> Iterable[str]:
     for row in rows[rows.difference.notna()].to_dict("records"):
         name = style.row_label(row["method"], row["strength"])
         change, low, high = (f"{row[end]:+.3f}".replace("-", "−") for end in _BESIDE_BASE[1:])
-        yield f"{change} [{low}, {high}] for {name}, by {row['scorer']}"
+        yield f"{change} [{low}, {high}] for {name}, by {selection.scorer_named(row['scorer'])}"
 
 
 def _detectable(pooled: pd.DataFrame, confidence: float) -> str:

@@ -3,6 +3,8 @@
 What was found stands with its source, its table and a grade that says how far it can be trusted; what was not found
 stays in the table without a value, so that nobody fills it from memory. Numbers that others got when they ran a
 paper's method (grade T) stand beside the paper's own and never in their place.
+
+Beside them lies the calibration of the scorers that ships, as its README says where from.
 """
 
 import math
@@ -66,6 +68,19 @@ def paper_rows(table: pd.DataFrame) -> pd.DataFrame:
 def third_party_rows(table: pd.DataFrame) -> pd.DataFrame:
     """Of a table as from `read`, what other groups got with the paper's method."""
     return table[table.grade == THIRD_PARTY].reset_index(drop=True)
+
+
+def calibration(statistics: Path | None = None, reliability: Path | None = None) -> dict[str, pd.DataFrame]:
+    """{"statistics", "reliability"} of a calibration from their CSV, or else as they ship.
+
+    Columns: COLUMNS and BINS of steerlab.analyses.calibration; a note is "" where there is nothing to say.
+    """
+    folder = Path(__file__).parent / "calibration"
+    found = pd.read_csv(statistics or folder / "calibration.csv", dtype={"note": "str"})
+    return {
+        "statistics": found.assign(note=found["note"].fillna("")),
+        "reliability": pd.read_csv(reliability or folder / "reliability.csv"),
+    }
 
 
 def _rows(block: Mapping, sources: Mapping[str, str], file: str) -> Iterator[dict[str, object]]:

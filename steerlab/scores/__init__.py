@@ -4,7 +4,7 @@ import importlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -35,24 +35,28 @@ class Scorer(Protocol):
         ...
 
 
-def load(path: str, folder: Path | None = None) -> Scorer:
+def load(path: str, folder: Path | None = None, settings: Mapping[str, Any] = MappingProxyType({})) -> Scorer:
     """The scorer at `module:Class`, ready to score.
 
-    folder: its prepared files, for a scorer that needs some (its module has a `prepare`). Raises ScorerError for a path
-    outside steerlab.scores and for a scorer without its folder.
+    folder: its prepared files, for a scorer that needs some (its module has a `prepare`). settings: keyword arguments
+    of its class, for one that takes some. Raises ScorerError for a path outside steerlab.scores and for a scorer
+    without its folder.
     """
     module, name = _module(path)
     if not hasattr(module, "prepare"):
-        return getattr(module, name)()
+        return getattr(module, name)(**settings)
     if folder is None:
         raise ScorerError(f"scorer {path!r} is given no folder of prepared files; prepare it and pass the folder")
-    return getattr(module, name)(folder)
+    return getattr(module, name)(folder, **settings)
 
 
-def prepare(path: str, folder: Path, *, source: Path | None) -> None:
+def prepare(
+    path: str, folder: Path, *, source: Path | None = None, definition: Mapping[str, Any] | None = None
+) -> None:
     """Write the files that the scorer at `module:Class` is loaded from, with a scorer.json {name, version, ...}.
 
-    source: the raw folder of its source; folder: absent or empty. Raises ScorerError, also for a scorer without files.
+    source: the raw folder of its source; definition: what the configuration says of a classifier; folder: absent or
+    empty. Raises ScorerError, also for a scorer without files.
     """
     module, _ = _module(path)
     if not hasattr(module, "prepare"):
@@ -60,13 +64,16 @@ def prepare(path: str, folder: Path, *, source: Path | None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise ScorerError(f"{folder} is not empty; give scorer {path!r} a new folder")
-    module.prepare(source, folder)
+    module.prepare(source, folder, **({} if definition is None else {"definition": definition}))
 
 
-def chosen(scorers: Sequence[Mapping[str, Any]], folders: Sequence[Path]) -> list[tuple[str, Path | None]]:
-    """The scorers of a spec, {"scorer": path, "prepared": bool}, as `texts` takes them; folders: of those prepared."""
+def chosen(scorers: Sequence[Mapping[str, Any]], folders: Sequence[Path]) -> list[tuple[Any, ...]]:
+    """The scorers of a spec as arguments of `load`; folders: of those prepared, in their order.
+
+    scorers: {"scorer": path, "prepared": bool}, with "settings" for one that takes some.
+    """
     prepared = iter(folders)
-    return [(one["scorer"], next(prepared) if one["prepared"] else None) for one in scorers]
+    return [(one["scorer"], next(prepared) if one["prepared"] else None, one.get("settings", {})) for one in scorers]
 
 
 def label(scorer: Scorer) -> str:
@@ -76,23 +83,25 @@ def label(scorer: Scorer) -> str:
 
 def texts(
     generations: pd.DataFrame,
-    scorers: Sequence[tuple[str, Path | None]],
+    scorers: Sequence[tuple[Any, ...]],
     prompts: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """One row a scorer and generation: the generations without text and tokens, with quantity, scorer and score.
 
-    Rows of the first scorer come first, in the order of the generations. scorers: (path, folder) as `load` takes them.
+    Rows of the first scorer come first, in the order of the generations. scorers: arguments of `load`, a tuple each.
     prompts: id -> plain prompt. Sentiment is that of prompt and continuation together, as in LM-Steer (without
     `prompts` that of the continuation); toxicity is that of the continuation alone, an empty one scored as a newline.
     A scorer sees each distinct text once. Raises KeyError for an id without a prompt.
     """
+    bar = progress(scorers, total=len(scorers), desc="scores", unit="scorer")
+    return pd.concat([scored(generations, _Once(load(*scorer)), prompts) for scorer in bar], ignore_index=True)
+
+
+def scored(generations: pd.DataFrame, scorer: Scorer, prompts: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """`texts` for one scorer that is loaded; it is given every text, repeated ones too."""
+    judged = _judged(generations, scorer.quantity, prompts)
     about = generations.drop(columns=["text", "tokens"], errors="ignore")
-    frames = []
-    for path, folder in progress(scorers, total=len(scorers), desc="scores", unit="scorer"):
-        judge = load(path, folder)
-        judged = _judged(generations, judge.quantity, prompts)
-        frames.append(about.assign(quantity=judge.quantity, scorer=label(judge), score=_score_once(judge, judged)))
-    return pd.concat(frames, ignore_index=True)
+    return about.assign(quantity=scorer.quantity, scorer=label(scorer), score=scorer.score(judged))
 
 
 def write_record(folder: Path, **facts: object) -> None:
@@ -122,6 +131,13 @@ def _judged(generations: pd.DataFrame, quantity: str, prompts: Mapping[str, str]
     return [prompts[id_] + text for id_, text in zip(generations["id"], generations["text"])]
 
 
-def _score_once(judge: Scorer, judged: list[str]) -> np.ndarray:
-    codes, distinct = pd.factorize(np.array(judged, dtype=object))
-    return judge.score(list(distinct))[codes]
+class _Once:
+    """A scorer that gives each distinct text to another one once."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self.name, self.version, self.quantity = scorer.name, scorer.version, scorer.quantity
+        self._scorer = scorer
+
+    def score(self, texts: Sequence[str]) -> np.ndarray:
+        codes, distinct = pd.factorize(np.array(texts, dtype=object))
+        return self._scorer.score(list(distinct))[codes]

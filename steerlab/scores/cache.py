@@ -1,7 +1,7 @@
 """The score cache: what paid or rationed services have said of texts, kept for ever in one SQLite file of the store.
 
 An answer stands under its question (who was asked: scorer, version, attributes, languages) and the SHA-256 of the exact
-text; the texts themselves are not kept. Several processes may write at once: the first answer to a question stays. Every
+text; the texts themselves are not kept. Several processes may write at once: the first answer to a question stays. Each
 row bears a seal, so that a flipped bit is found when the row is read; a damaged file is set aside and made again from
 what can be read of it.
 """
@@ -119,7 +119,7 @@ class ScoreCache:
         for start in range(0, len(digests), A_LOOK_UP):
             asked = digests[start : start + A_LOOK_UP]
             query = f"SELECT {COLUMNS} FROM answers WHERE text IN ({', '.join('?' * len(asked))})"
-            for row in self._guarded(lambda query=query, asked=asked: self._database.execute(query, asked).fetchall()):
+            for row in self._page(query, asked):
                 if not _is_whole(row):
                     log.warning("score cache %s: the answer to text %s is damaged", self.path, _hex(row[0]))
                 elif Question.decoded(row[1]).holds(question):
@@ -144,16 +144,19 @@ class ScoreCache:
             self._guarded(write)
 
     def rows(self) -> Iterator[tuple]:
-        """All rows in the order of (text, question), as they lie in the table: see COLUMNS. Their seals are not tested."""
+        """All rows in the order of (text, question), as COLUMNS has them. Their seals are not tested."""
         last: tuple = (b"", "")
         query = f"SELECT {COLUMNS} FROM answers WHERE (text, question) > (?, ?) ORDER BY text, question LIMIT 10000"
-        while page := self._guarded(lambda: self._database.execute(query, last).fetchall()):
+        while page := self._page(query, last):
             yield from page
             last = page[-1][:2]
 
+    def _page(self, query: str, values: Sequence) -> list[tuple]:
+        return self._guarded(lambda: self._database.execute(query, values).fetchall())
+
     def row(self, text: bytes, question: str) -> tuple | None:
         """The row of one text and question, or None."""
-        return self._guarded(lambda: self._database.execute(_ONE, (text, question)).fetchone())
+        return next(iter(self._page(_ONE, (text, question))), None)
 
     def faults(self) -> list[str]:
         """What is wrong with the file, one line each: SQLite's own check, then every broken seal. Reads all of it."""
@@ -203,7 +206,9 @@ class ScoreCache:
             return work()
         except sqlite3.DatabaseError as error:
             if not _is_damage(error):
-                raise CacheError(f"score cache {self.path}: {error}; free its disk or its lock and run again") from error
+                raise CacheError(
+                    f"score cache {self.path}: {error}; free its disk or its lock and run again"
+                ) from error
             self.rebuild()
             return work()
 
@@ -287,7 +292,7 @@ def _create(database: sqlite3.Connection) -> None:
 
 
 def journal(path: Path, mounts: str | None = None) -> str:
-    """SQLite's journal for a file: "wal", or "delete" on a network file system, where WAL's shared memory does not work.
+    """SQLite's journal for a file: "wal", or "delete" on a network file system, which has not the shared memory of WAL.
 
     mounts: the text of /proc/self/mounts; None reads it.
     """

@@ -4,18 +4,22 @@ One thread writes to the score cache, others wait for answers. Several processes
 quota and do not ask for each other's texts. Whatever was answered before a kill, a Ctrl-C or a stop is in the cache.
 """
 
+import email.utils
 import logging
 import math
 import os
 import random
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
+import requests
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 from tenacity.nap import sleep_using_event
 
@@ -29,6 +33,7 @@ log = logging.getLogger(__name__)
 ATTEMPTS = 20  # with waits of up to a minute: a quarter of an hour
 LONGEST_WAIT = 60.0  # seconds, where the service names none: a quota by the minute is full again by then
 WORKERS = 64  # requests at once, at most
+AHEAD = 4  # texts in hand a worker, so that a slow disk does not leave the quota unused
 A_WRITE = 0.1  # seconds of answers that are written together: each write waits for the disk
 
 
@@ -50,14 +55,13 @@ class Unavailable(Exception):
 class Service(Protocol):
     """Somebody over the network who scores texts, one a request.
 
-    question: what the answers are kept under; quantity: what the score of `attribute` is.
+    question: what the answers are kept under; quantity: what the score is.
     """
 
     name: str
     version: str
     quantity: Literal["toxicity", "sentiment"]
     question: Question
-    attribute: str
 
     def refusal(self, text: str) -> str | None:
         """Why the text is not even sent; None if it is."""
@@ -66,6 +70,27 @@ class Service(Protocol):
     def ask(self, text: str) -> Answer:
         """One request; safe for threads. Raises Unavailable, and ServiceStopped."""
         ...
+
+    def score(self, answer: Answer) -> float:
+        """The number that tables show, of an answer that is no refusal."""
+        ...
+
+
+class Connection(threading.local):
+    """A connection a thread; `requests` sends each request once, and never again by itself."""
+
+    def __init__(self) -> None:
+        self.session = requests.Session()
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a Retry-After header asks for, given as a number or as a date."""
+    value = headers.get("retry-after", "")
+    with suppress(ValueError):
+        return max(0.0, float(value))
+    with suppress(TypeError, ValueError):
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    return None
 
 
 class NetworkScorer:
@@ -80,7 +105,8 @@ class NetworkScorer:
 
     def score(self, texts: Sequence[str]) -> np.ndarray:
         found = answers(self._service, texts, self._store, quota=self._quota)
-        return np.array([found[text].scores.get(self._service.attribute, math.nan) for text in texts], dtype=np.float64)
+        scores = {text: math.nan if one.refusal else self._service.score(one) for text, one in found.items()}
+        return np.array([scores[text] for text in texts], dtype=np.float64)
 
 
 def answers(service: Service, texts: Sequence[str], store: Path, *, quota: float) -> dict[str, Answer]:
@@ -102,8 +128,16 @@ def answers(service: Service, texts: Sequence[str], store: Path, *, quota: float
 
 def _forecast(name: str, texts: int, cached: int, duplicates: int, quota: float) -> str:
     seconds = (texts - cached - duplicates) / (SHARE * quota)
-    took = f"{seconds / 3600:.1f} h" if seconds > 5400 else f"{seconds / 60:.1f} min" if seconds > 90 else f"{seconds:.0f} s"
-    return f"{name}: {texts:,} texts, {cached:,} cached, {duplicates:,} duplicates, about {took} at {quota:g} per second"
+    took = (
+        f"{seconds / 3600:.1f} h"
+        if seconds > 5400
+        else f"{seconds / 60:.1f} min"
+        if seconds > 90
+        else f"{seconds:.0f} s"
+    )
+    return (
+        f"{name}: {texts:,} texts, {cached:,} cached, {duplicates:,} duplicates, about {took} at {quota:g} per second"
+    )
 
 
 def _refused_unasked(service: Service, texts: Sequence[str]) -> dict[str, Answer]:
@@ -137,7 +171,7 @@ class _Asking:
         bar = progress_of(len(texts), desc=self._service.name, unit="text")
         try:
             while waiting or pending or elsewhere:
-                while waiting and len(pending) < self._workers:
+                while waiting and len(pending) < AHEAD * self._workers:
                     text = waiting.popleft()
                     if not self._claims.take(text_digest(text)):
                         elsewhere.append(text)

@@ -6,13 +6,9 @@ of our own stands for it, so that nothing but texts is ever asked for. Source: t
 pages (github conversationai/perspectiveapi, 2-api/).
 """
 
-import email.utils
 import json
-import threading
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 import requests
 from google.api_core.client_options import ClientOptions
@@ -20,20 +16,20 @@ from googleapiclient.discovery import build_from_document
 from googleapiclient.errors import HttpError
 from httplib2 import Response
 
+from steerlab.scores import services
 from steerlab.scores.cache import Answer, Question, now
-from steerlab.scores.network import ServiceStopped, Unavailable
+from steerlab.scores.network import Connection, ServiceStopped, Unavailable, retry_after
 
-ADDRESS = "https://commentanalyzer.googleapis.com"
-VERSION = "v1alpha1"
 LARGEST = 20 * 1024  # bytes of a text, by the limits page
-KEY = "PERSPECTIVE_API_KEY"  # where scripts look for the key; named in messages
+KEY = services.KEYS["perspective"]
 
 REFUSED = {
     "COMMENT_EMPTY", "COMMENT_TOO_LONG", "LANGUAGE_NOT_SUPPORTED_BY_ATTRIBUTE", "LANGUAGE_DETECTION_FAILED",
 }  # fmt: skip
 BAD_KEY = {
     "API_KEY_INVALID", "API_KEY_EXPIRED", "API_KEY_SERVICE_BLOCKED", "API_KEY_IP_ADDRESS_BLOCKED",
-    "API_KEY_HTTP_REFERRER_BLOCKED", "SERVICE_DISABLED", "CONSUMER_SUSPENDED", "CONSUMER_INVALID", "accessNotConfigured",
+    "API_KEY_HTTP_REFERRER_BLOCKED", "SERVICE_DISABLED", "CONSUMER_SUSPENDED", "CONSUMER_INVALID",
+    "accessNotConfigured",
     "keyInvalid", "keyExpired", "forbidden", "PERMISSION_DENIED", "UNAUTHENTICATED",
 }  # fmt: skip
 TOO_FAST = {"RATE_LIMIT_EXCEEDED", "rateLimitExceeded", "userRateLimitExceeded"}
@@ -43,7 +39,8 @@ SPENT = {"dailyLimitExceeded", "quotaExceeded", "dailyLimitExceededUnreg"}
 class Perspective:
     """One request a text, for all `attributes` at once; the first one is the score.
 
-    key: sent in a header, so that no address, log line or error message has it. languages: of the texts, as ISO 639
+    key: sent in a header, so that no address, log line or error message has it; "" where the cache has every answer.
+    languages: of the texts, as ISO 639
     codes; () lets the service detect them, and refuse texts. address: of the service. timeout: seconds.
     """
 
@@ -56,12 +53,13 @@ class Perspective:
         *,
         attributes: Sequence[str] = ("TOXICITY",),
         languages: Sequence[str] = ("en",),
-        address: str = ADDRESS,
+        address: str = services.PERSPECTIVE,
         timeout: float = 20.0,
     ) -> None:
-        self.version = version(address)
-        self.attribute = attributes[0]
+        self.version = services.version(self.name, {"address": address})
+        self._first = attributes[0]
         self.question = Question(self.name, self.version, tuple(attributes), tuple(languages))
+        self._has_key = bool(key)
         self._http = _Http(timeout, {"X-Goog-Api-Key": key})
         self._client: Any = build_from_document(
             DOCUMENT, http=self._http, client_options=ClientOptions(api_endpoint=address.rstrip("/") + "/")
@@ -80,6 +78,11 @@ class Perspective:
         return "COMMENT_EMPTY" if not text else "COMMENT_TOO_LONG" if size > LARGEST else None
 
     def ask(self, text: str) -> Answer:
+        if not self._has_key:
+            raise ServiceStopped(
+                f"perspective: texts are not in the score cache and there is no key; set {KEY}, or merge a cache that has "
+                "them (python -m steerlab scores merge), or take perspective out of scores.toxicity"
+            )
         request = self._client.comments().analyze(body={"comment": {"text": text, "type": "PLAIN_TEXT"}} | self._about)
         try:
             response = request.execute()
@@ -88,6 +91,9 @@ class Perspective:
         except (requests.RequestException, ValueError) as error:  # ValueError: the answer is no JSON
             raise Unavailable(type(error).__name__) from None
         return Answer(self._scores(response), None, json.dumps(response, sort_keys=True, separators=(",", ":")), now())
+
+    def score(self, answer: Answer) -> float:
+        return answer.scores[self._first]
 
     def _scores(self, response: Any) -> dict[str, float]:
         try:
@@ -100,17 +106,19 @@ class Perspective:
         return scores
 
     def _refused(self, error: HttpError) -> Answer:
-        """The answer that is a refusal for good; raises what other errors mean. What the service said is not repeated."""
+        """The answer that is a refusal for good; raises what other errors mean. Its own words are not repeated."""
         status, told = int(error.status_code), _told(error)
         if refusals := sorted(told & REFUSED):
             response = json.dumps(_body(error), sort_keys=True, separators=(",", ":"))
             return Answer({}, refusals[0], response, now())
         if told & SPENT or (status == 429 and any("perday" in word.lower().replace(" ", "") for word in told)):
-            raise ServiceStopped("perspective: the quota of the day is spent; run again tomorrow, scores are kept") from None
+            raise ServiceStopped(
+                "perspective: the quota of the day is spent; run again tomorrow, scores are kept"
+            ) from None
         if status == 429 or told & TOO_FAST:
-            raise Unavailable("HTTP 429", throttled=True, retry_after=_retry_after(error.resp)) from None
+            raise Unavailable("HTTP 429", throttled=True, retry_after=retry_after(error.resp)) from None
         if status >= 500:
-            raise Unavailable(f"HTTP {status}", retry_after=_retry_after(error.resp)) from None
+            raise Unavailable(f"HTTP {status}", retry_after=retry_after(error.resp)) from None
         if status in (401, 403) or told & BAD_KEY:
             raise ServiceStopped(
                 f"perspective: the key is refused (HTTP {status}); set {KEY} to a key of a project that has the API "
@@ -123,19 +131,15 @@ class Perspective:
             ) from None
         kind = ", ".join(sorted(word for word in told if word.isupper() and " " not in word)) or "no reason given"
         raise ServiceStopped(
-            f"perspective: a request is invalid (HTTP {status}, {kind}); check scores.perspective.attributes and languages"
+            f"perspective: a request is invalid (HTTP {status}, {kind}); "
+            "check scores.perspective.attributes and languages"
         ) from None
-
-
-def version(address: str | None) -> str:
-    """The version of scores from an address: the API's own, with the host where it is another than Google's."""
-    return VERSION if address in (None, ADDRESS) else f"{VERSION}@{urlsplit(address).netloc}"
 
 
 DOCUMENT = {
     "name": "commentanalyzer",
-    "version": VERSION,
-    "rootUrl": ADDRESS + "/",
+    "version": services.PERSPECTIVE_VERSION,
+    "rootUrl": services.PERSPECTIVE + "/",
     "servicePath": "",
     "schemas": {"Any": {"id": "Any", "type": "object", "additionalProperties": {"type": "any"}}},
     "resources": {
@@ -143,7 +147,7 @@ DOCUMENT = {
             "methods": {
                 "analyze": {
                     "id": "commentanalyzer.comments.analyze",
-                    "path": f"{VERSION}/comments:analyze",
+                    "path": f"{services.PERSPECTIVE_VERSION}/comments:analyze",
                     "httpMethod": "POST",
                     "request": {"$ref": "Any"},
                     "response": {"$ref": "Any"},
@@ -161,14 +165,14 @@ class _Http:
     """
 
     def __init__(self, timeout: float, headers: Mapping[str, str]) -> None:
-        self._timeout, self._headers, self._local = timeout, dict(headers), threading.local()
+        self._timeout, self._headers, self._connection = timeout, dict(headers), Connection()
 
     def request(self, uri: str, method: str = "GET", body: Any = None, headers: Any = None, **_: object):
-        session = getattr(self._local, "session", None)
-        if session is None:
-            session = self._local.session = requests.Session()
-        got = session.request(method, uri, data=body, headers=dict(headers or {}) | self._headers, timeout=self._timeout)
-        about = Response({**{name.lower(): value for name, value in got.headers.items()}, "status": str(got.status_code)})
+        headers = dict(headers or {}) | self._headers
+        got = self._connection.session.request(method, uri, data=body, headers=headers, timeout=self._timeout)
+        about = Response(
+            {**{name.lower(): value for name, value in got.headers.items()}, "status": str(got.status_code)}
+        )
         about.reason = got.reason
         return about, got.content
 
@@ -193,16 +197,3 @@ def _told(error: HttpError) -> set[str]:
         elif isinstance(value, list):
             waiting.extend(value)
     return found
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a Retry-After header asks for, given as a number or as a date."""
-    value = headers.get("retry-after", "")
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except (TypeError, ValueError):
-        return None

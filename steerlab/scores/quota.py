@@ -11,8 +11,8 @@ import threading
 import time
 from pathlib import Path
 
-SHARE = 0.975  # of the quota that slots fill: the rest absorbs that requests leave a little after their slots
-LATE = 0.05  # seconds by which a slot may be taken late without being lost
+SHARE = 0.97  # of the quota that slots fill: the rest absorbs that requests leave a little after their slots
+LATE = 0.2  # seconds by which a slot may be taken late without being lost
 FAR = 3600.0  # seconds: a next slot beyond them is a clock that was set back
 
 

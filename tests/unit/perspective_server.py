@@ -184,7 +184,10 @@ def _handler(server: PerspectiveServer) -> type[BaseHTTPRequestHandler]:
             detail: dict = {"errorType": kind}
             if kind == "LANGUAGE_NOT_SUPPORTED_BY_ATTRIBUTE":
                 languages = [body["comment"]["text"][:2]]
-                detail["languageNotSupportedByAttributeError"] = {"detectedLanguages": languages, "attribute": "TOXICITY"}
+                detail["languageNotSupportedByAttributeError"] = {
+                    "detectedLanguages": languages,
+                    "attribute": "TOXICITY",
+                }
             told = error(400, "INVALID_ARGUMENT", "The request is refused.")
             told["error"]["details"].append(detail)
             self.answer(400, told)
@@ -219,7 +222,9 @@ def scores(body: dict) -> dict:
 
 def error(code: int, status: str, message: str, **info: object) -> dict:
     """An error as Google's services give it. info: of its ErrorInfo, such as reason and metadata."""
-    details = [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "domain": "googleapis.com", **info}] if info else []
+    details = (
+        [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "domain": "googleapis.com", **info}] if info else []
+    )
     return {"error": {"code": code, "status": status, "message": message, "details": details}}
 
 

@@ -33,7 +33,12 @@ def storm(folder: Path, *, texts: int, quota: float, kills: int, seed: int = 0, 
     """
     expected = texts / 0.7 / quota  # seconds
     runs = [(int(share * texts), 1.0, rest) for share, rest in THROTTLED]
-    behaviour = {"faults": {fault: 0.3 / len(FAULTS) for fault in FAULTS}, "throttled": runs, "stalled": 3.0, "seed": seed}
+    behaviour = {
+        "faults": {fault: 0.3 / len(FAULTS) for fault in FAULTS},
+        "throttled": runs,
+        "stalled": 3.0,
+        "seed": seed,
+    }
     server = _start("tests.unit.perspective_server", json.dumps(behaviour))
     address = server.stdout.readline().strip()
     (folder / "texts.json").write_text(json.dumps([f"text {number}" for number in range(texts)]))
@@ -118,7 +123,8 @@ def main() -> None:
     chosen = parser.parse_args()
     if chosen.worker:
         folder, address, quota = chosen.worker
-        return _work(Path(folder), address, float(quota))
+        _work(Path(folder), address, float(quota))
+        return
     with tempfile.TemporaryDirectory() as folder:
         found = storm(Path(folder), texts=chosen.texts, quota=chosen.quota, kills=chosen.kills, seed=chosen.seed)
     print(json.dumps(found, indent=1, default=float))

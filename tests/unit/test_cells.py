@@ -9,6 +9,7 @@ import yaml
 from steerlab import experiment
 from steerlab.experiment import names
 from steerlab.experiment.cells import PICK, Cell
+from steerlab.experiment.scorers import CLASSIFIER
 from tests.workflow.project import ROOT
 
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -86,6 +87,57 @@ def test_the_code_of_a_scorer_is_in_the_digest_of_the_rule_that_prepares_it():
     x = loaded()
     before = x.code("prepare_scorer", scorer="toxic_comment_classifier")
     assert before != x.code("prepare_scorer", scorer="distilbert_sst2") != x.code("prepare_scorer")
+
+
+CELL = {"model": MODEL, "method": "lm_steer", "task": "toxicity", "split": "test"}
+
+
+def judged_by(*toxicity: str, device: str = "cpu", threads: int = 2, **classifiers: dict):
+    given = DEFAULT["scores"]["classifiers"] | classifiers
+    scorers = {"toxicity": list(toxicity), "classifiers": given}
+    return loaded(scores=DEFAULT["scores"] | scorers, device=device, threads=threads)
+
+
+def test_a_job_asks_for_a_card_only_where_a_scorer_is_a_model():
+    plain, judged = judged_by("profanity_check", device="cuda"), judged_by("detoxify_original", device="cuda")
+    assert (plain.scoring, plain.scoring_threads) == ({}, 1)
+    assert (judged.scoring["gpu"], judged.scoring_threads) == (1, 2)
+    assert judged_by("detoxify_original").scoring["gpu"] == 0
+
+
+def test_device_and_threads_rerun_the_scores_of_a_model_alone():
+    for scorer, expected in (("profanity_check", True), ("detoxify_original", False)):
+        for rule, wildcards in (("score_texts", CELL), ("score_official_generations", {})):
+            specs = {judged_by(scorer, **where).spec(rule, wildcards.items()) for where in (
+                {}, {"device": "cuda"}, {"threads": 4}
+            )}  # fmt: skip
+            assert (len(specs) == 1) is expected
+
+
+def test_another_definition_of_a_classifier_prepares_it_anew_and_nothing_else():
+    first = DEFAULT["scores"]["classifiers"]["detoxify_original"]
+    xs = [judged_by("detoxify_original", detoxify_original=first | more) for more in ({}, {"label": "insult"})]
+    prepared = [json.loads(x.spec("prepare_scorer", {"scorer": "detoxify_original"}.items())) for x in xs]
+    assert prepared[0] == {"scorer": CLASSIFIER, "definition": first}
+    assert prepared[1] == {"scorer": CLASSIFIER, "definition": first | {"label": "insult"}}
+    assert len({x.spec("score_texts", CELL.items()) for x in xs}) == 1  # its input is what changes
+    assert len({x.spec("prepare_scorer", {"scorer": "detoxify_unbiased"}.items()) for x in xs}) == 1
+
+
+def test_a_classifier_in_place_of_another_scores_anew():
+    specs = {judged_by(name).spec("score_texts", CELL.items()) for name in ("detoxify_original", "detoxify_unbiased")}
+    assert len(specs) == 2
+    x = judged_by("detoxify_original")
+    assert names.SCORER.format(scorer="detoxify_original") in x.prepared_scorers()
+    assert x.code("score_texts") != judged_by("profanity_check").code("score_texts")
+
+
+def test_a_classifier_from_a_folder_is_made_of_the_users_files(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    mine = {"path": str(tmp_path), "quantity": "toxicity", "label": "toxic"}
+    x = judged_by("mine", mine=mine)
+    assert x.scorer_source("mine") == [str(tmp_path / "config.json")]
+    assert x.scorer_source("detoxify_original") == [] and x.scorer_source("vader") == []
 
 
 def test_a_steer_without_held_out_texts_is_not_interpreted():

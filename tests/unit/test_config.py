@@ -38,16 +38,92 @@ def test_every_leaf_says_what_it_is_and_where_its_value_comes_from(path: tuple[s
     assert leaf["description"] and leaf["source"] and "default" in leaf
 
 
-def test_every_column_of_the_models_table_says_what_it_is():
-    for column in config.schema()["properties"]["models"]["additionalProperties"]["properties"].values():
-        assert column["description"] and column["source"]
+def test_every_column_of_the_users_tables_says_what_it_is():
+    properties = config.schema()["properties"]
+    for table in (properties["models"], properties["scores"]["properties"]["classifiers"]):
+        for column in table["additionalProperties"]["properties"].values():
+            assert column["description"] and column["source"]
 
 
-def test_the_scorers_of_the_schema_are_those_of_the_registry():
+def test_the_schema_names_every_scorer_of_the_registry_under_its_quantity():
     scores = config.schema()["properties"]["scores"]["properties"]
-    for quantity in ("toxicity", "sentiment"):
-        named = {name for name, line in TEXT_SCORERS.items() if line.quantity == quantity}
-        assert set(scores[quantity]["items"]["enum"]) == named
+    for name, line in TEXT_SCORERS.items():
+        assert name in scores[line.quantity]["description"]
+
+
+def test_every_classifier_that_ships_can_be_picked():
+    scores = default()["scores"]
+    picked = {"toxicity": ["profanity_check"], "sentiment": ["vader"]}
+    for name, definition in scores["classifiers"].items():
+        picked[definition["quantity"]].append(name)
+    assert len(picked["toxicity"]) == 4 and len(picked["sentiment"]) == 2
+    filled = config.check(default() | {"scores": scores | picked})["scores"]["classifiers"]
+    assert (filled["detoxify_unbiased"]["activation"], filled["distilbert_sst2"]["activation"]) == ("sigmoid", "auto")
+
+
+TOXIC = {"repo": "someone/model", "revision": "0" * 40, "quantity": "toxicity", "label": "toxic"}
+OPPOSED = TOXIC | {"quantity": "sentiment", "against": "kind"}
+
+
+def without(key: str) -> dict:
+    return {name: value for name, value in TOXIC.items() if name != key}
+
+
+@pytest.mark.parametrize(
+    ("definition", "line"),
+    [
+        (without("quantity"), "'quantity' is a required property"),
+        (without("label"), "'label' is a required property"),
+        (TOXIC | {"labels": ["toxic"]}, "unknown key 'labels'; did you mean 'label'?"),
+        (TOXIC | {"revision": "main"}, "'main' does not match"),
+        (TOXIC | {"quantity": "sentimen"}, "did you mean 'sentiment'?"),
+        (TOXIC | {"activation": "none"}, "'none' is not one of them"),
+        ({"quantity": "toxicity", "label": "toxic"}, "it comes from nowhere; give repo and revision, or path"),
+        (TOXIC | {"path": "."}, "path stands beside repo, which is of the hub; keep one of them"),
+        (without("repo") | {"path": "."}, "path stands beside revision"),
+        (without("revision"), "someone/model needs the key 'revision', its full commit"),
+        (TOXIC | {"against": "kind"}, "toxicity is the probability of 'toxic' alone; leave against 'kind' out"),
+        (TOXIC | {"quantity": "sentiment"}, "sentiment needs the key 'against', the label opposite to 'toxic'"),
+        (OPPOSED | {"against": "Toxic"}, "against is 'toxic' itself, and every score would be 0"),
+    ],
+)
+def test_a_classifier_that_cannot_be_is_refused_in_one_line(definition: dict, line: str):
+    (found,) = errors(scores={"classifiers": {"mine": definition}})
+    assert found.startswith("config: scores.classifiers.mine") and line in found
+
+
+@pytest.mark.parametrize("name", ["vader", "my-own", "my/own"])
+def test_a_classifier_has_a_name_of_its_own_that_can_name_files(name: str):
+    (found,) = errors(scores={"classifiers": {name: TOXIC}})
+    assert f"scores.classifiers: {name!r} names files beside other scorers" in found
+
+
+@pytest.mark.parametrize(
+    ("picked", "line"),
+    [
+        (
+            {"toxicity": ["profanity_chek"]},
+            "toxicity: unknown scorer 'profanity_chek'; did you mean 'profanity_check'?",
+        ),
+        ({"sentiment": ["min"]}, "sentiment: unknown scorer 'min'; did you mean 'mine'?"),
+        ({"sentiment": ["mine"]}, "sentiment: mine scores toxicity; name it under scores.toxicity"),
+        ({"toxicity": ["vader"]}, "toxicity: vader scores sentiment; name it under scores.sentiment"),
+        ({"toxicity": ["opposed"]}, "toxicity: opposed scores sentiment; name it under scores.sentiment"),
+        (
+            {"toxicity": ["mine", "again"]},
+            "toxicity: tables cannot tell again from mine, the same model; keep one of them",
+        ),
+        (
+            {"toxicity": ["lost"]},
+            "toxicity: nowhere of lost is no folder; correct its path, as seen from where the run starts",
+        ),
+    ],
+)
+def test_a_scorer_that_cannot_be_picked_is_refused_in_one_line(picked: dict, line: str):
+    lost = {"path": "nowhere", "quantity": "toxicity", "label": "toxic"}
+    other = OPPOSED | {"repo": "someone/other"}
+    classifiers = {"mine": TOXIC, "again": TOXIC | {"label": "insult"}, "opposed": other, "lost": lost}
+    assert errors(scores={"classifiers": classifiers} | picked) == [f"config: scores.{line}"]
 
 
 def test_every_level_refuses_unknown_keys():

@@ -15,7 +15,7 @@ from steerlab.data import loaders
 from steerlab.data.sources import SAMPLE, choose_doors, mirror_lacks, read_table, source_spec, table
 
 PUBLIC = {"door": "public", "mirror": None, "sources": {}}
-READ_ELSEWHERE = {"gguf", "keras_tokenizer", "keras_h5", "transformers"}  # by models and scorers
+READ_ELSEWHERE = {"gguf", "keras_tokenizer", "keras_h5"}  # by models and scorers
 NEEDED = ["smollm2_135m_instruct", "rtp_prompts", "comments"]
 
 

@@ -11,16 +11,19 @@ import yaml
 
 from steerlab.experiment import codes
 from steerlab.experiment.registry import FIGURES, METHODS, TASKS, TEXT_SCORERS
+from steerlab.experiment.scorers import CLASSIFIER
 from tests.workflow.project import ROOT
 
 ENVS = sorted(path.name for path in (ROOT / "envs").glob("*.yaml"))
+SCORERS = [CLASSIFIER, *(scorer.scorer for scorer in TEXT_SCORERS.values())]
 LOADED = {  # modules that a script loads by name
     "make_task_table": [task.module for task in TASKS.values()],
     "plot_figure": [figure.module for figure in FIGURES.values()],
-    "score_texts": [scorer.scorer for scorer in TEXT_SCORERS.values()],
-    "prepare_scorer": [scorer.scorer for scorer in TEXT_SCORERS.values()],
-    "interpret_steer": [METHODS["lm_steer"].steer, *(scorer.scorer for scorer in TEXT_SCORERS.values())],
-    "score_official_generations": [scorer.scorer for scorer in TEXT_SCORERS.values()],
+    "score_texts": SCORERS,
+    "prepare_scorer": SCORERS,
+    "interpret_steer": [METHODS["lm_steer"].steer, *SCORERS],
+    "score_official_generations": SCORERS,
+    "calibrate_scorers": SCORERS,
     "train_steer": [method.steer for method in METHODS.values() if method.steer],
     "derive_steer": [method.derive for method in METHODS.values() if method.derive],
     "generate_continuations": [method.steer for method in METHODS.values() if method.steer],

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scripts import compute_metrics
+from steerlab.analyses import calibration
 from steerlab.data import tables as task_tables
 from steerlab.metrics import bootstrap, continuations
 from steerlab.metrics.continuations import COLUMNS, DISTINCT, METRICS, PERPLEXITY, SENTIMENT, TOXICITY, Texts
@@ -407,9 +408,39 @@ def test_the_script_writes_the_metrics_of_its_files(tmp_path, beside_base):
         base_continuations=inputs["continuations"],
         base_scores=[inputs["scores"]] if beside_base else [],
         base_perplexity=inputs["perplexity"],
+        maps=[],
         metrics=tmp_path / "metrics.csv",
         spec=NAMES | {"seeds": [0, 1], "base_seeds": [0, 1, 2], "resamples": 50, "confidence": 0.9},
     )
     expected = metrics(cell, base if beside_base else None, classes=classes, resamples=50, confidence=0.9)
     written = pd.read_csv(tmp_path / "metrics.csv", dtype={"seed": str})
     pd.testing.assert_frame_equal(written, expected, check_dtype=False)
+
+
+def test_the_script_adds_the_calibrated_scores_of_the_scorers_that_have_a_map(tmp_path):
+    prompts = pd.DataFrame({"id": [f"p{number}" for number in range(12)], "label": np.nan, "role": "prompt"})
+    prompts.assign(split="dev").to_parquet(tmp_path / "table.parquet")
+    base, cell = random_cell(1), random_cell(2, steps=5, strength=1.0)
+    mapped = calibration.Map((0.0, 1.0), (0.2, 0.6), 9)
+    calibration.write_maps({"lexicon==1": mapped, "lexicon==2": mapped}, tmp_path / "maps.json")
+    inputs = files(base, tmp_path / "base")
+    compute_metrics.run(
+        **files(cell, tmp_path / "cell"),
+        table=tmp_path / "table.parquet",
+        base_continuations=inputs["continuations"],
+        base_scores=[inputs["scores"]],
+        base_perplexity=inputs["perplexity"],
+        maps=[tmp_path / "maps.json"],
+        metrics=tmp_path / "metrics.csv",
+        spec=NAMES | {"seeds": [0, 1], "base_seeds": [0, 1], "resamples": 50, "confidence": 0.9},
+    )
+    written = pd.read_csv(tmp_path / "metrics.csv", dtype={"seed": str})
+    means = written[(written.metric == "mean_toxicity") & (written.seed == "all")].set_index("scorer")
+    raw, calibrated = means.loc["lexicon==1"], means.loc["lexicon==1, calibrated"]
+    assert [calibrated[end] for end in ("value", "low", "high", "base")] == pytest.approx(
+        [0.2 + 0.4 * raw[end] for end in ("value", "low", "high", "base")]
+    )
+    assert calibrated.difference == pytest.approx(0.4 * raw.difference)
+    plain = metrics(cell, base, classes=dict.fromkeys(prompts.id, "all"), resamples=50, confidence=0.9)
+    kept = written[written.scorer != "lexicon==1, calibrated"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(kept, plain, check_dtype=False)

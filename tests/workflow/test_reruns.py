@@ -20,6 +20,7 @@ from tests.workflow.project import Job, copy_finished, plan
 
 REPORT = ["report/index.html"]  # it prints the whole configuration
 REPLICATION = ["figures/tiny-llama/replication.svg"]
+CALIBRATION = ["figures/all/calibration.svg"]  # drawn from the files that ship
 TOXICITY, SENTIMENT = ["data/toxicity.parquet"], ["data/sentiment.parquet"]
 CAPTURED = ["activations/tiny-llama/*/lm_head_input-all.json"]
 INTERPRETED = ["analyses/tiny-llama/lm_steer/toxicity/0"]
@@ -126,8 +127,12 @@ LEAVES = {
     "generations.sentiment.temperature": (0.9, OF_SENTIMENT),
     "generations.sentiment.top_p": (0.8, OF_SENTIMENT),
     "generations.sentiment.batch_rows": (6, OF_SENTIMENT),
-    "scores.toxicity": (["profanity_check", "toxic_comment_classifier"], ["data/raw/toxic_comment_classifier/*"]),
-    "scores.sentiment": (["vader", "distilbert_sst2"], ["data/raw/distilbert_sst2/*"]),
+    "scores.toxicity": (
+        ["profanity_check", "toxic_comment_classifier"],
+        ["data/raw/toxic_comment_classifier/*", *CALIBRATION],
+    ),
+    "scores.sentiment": (["vader", "distilbert_sst2"], ["scorers/distilbert_sst2"]),
+    "scores.classifiers": ({"distilbert_sst2": {"activation": "softmax"}}, REPORT),  # none is picked; test_cells.py
     "scores.perplexity.judges": (["base", "tiny-gpt2"], ["models/tiny-gpt2"]),
     "scores.perplexity.tokens_a_batch": (128, PERPLEXITY),
     "analyses.interpretation.directions": (2, INTERPRETED),
@@ -270,18 +275,25 @@ MODULES = {
     "steerlab/scores/profanity_check.py": TEXTS,
     "steerlab/scores/vader.py": TEXTS,
     "steerlab/scores/toxic_comment_classifier.py": [],
+    "steerlab/scores/classifier.py": [],
+    "steerlab/scores/classifier_files.py": [],
     "steerlab/tasks/toxicity.py": TOXICITY,
     "steerlab/tasks/sentiment.py": SENTIMENT,
-    "steerlab/metrics/bootstrap.py": METRICS,
+    "steerlab/metrics/bootstrap.py": METRICS + CALIBRATION,
     "steerlab/metrics/continuations.py": METRICS,
     "steerlab/metrics/grid.py": [],
     "steerlab/analyses/interpretation.py": INTERPRETED,
     "steerlab/analyses/reading.py": INTERPRETED,
+    "steerlab/analyses/calibration.py": METRICS,
     "steerlab/figures/toxicity.py": figures("toxicity"),
     "steerlab/figures/transfer.py": figures("transfer"),
+    "steerlab/figures/calibration.py": CALIBRATION,
     "steerlab/figures/style.py": figures("*"),
     "steerlab/parameters.py": figures("*"),
     "steerlab/reference/lm_steer.yaml": figures("replication"),
+    "steerlab/reference/calibration/maps.json": METRICS,
+    "steerlab/reference/calibration/reliability.csv": CALIBRATION,
+    "scripts/calibrate_scorers.py": [],
     "captions/spectrum.rst": figures("spectrum"),
     "steerlab/report/page.py": REPORT,
     "steerlab/report/page.html.j2": REPORT,
@@ -294,9 +306,12 @@ MODULES = {
 }  # fmt: skip
 
 
+CHANGES = {".py": "\nCHANGED = True\n", ".json": "\n"}
+
+
 @pytest.mark.parametrize("path", MODULES)
 def test_changed_code_reruns_the_jobs_that_run_it(copy: Path, files: set[str], path: str):
     with changed(copy / path):
         with open(copy / path, "a") as file:
-            file.write("\nCHANGED = True\n" if path.endswith(".py") else "\n\n# changed: true\n")
+            file.write(CHANGES.get(Path(path).suffix, "\n\n# changed: true\n"))
         assert first(plan(copy)) == matching(files, MODULES[path])
