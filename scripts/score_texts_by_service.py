@@ -1,4 +1,4 @@
-"""Score the continuations of one cell, all seeds, by a service over the network; answers are kept in the score cache."""
+"""Score the continuations of one cell, all seeds, by a service over the network; its answers are kept for ever."""
 
 import os
 from pathlib import Path

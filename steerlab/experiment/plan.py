@@ -80,8 +80,8 @@ def perspective_table(configs: Mapping[str, dict], now: datetime | None = None) 
     """Texts, hours and last day to begin, one line a configuration.
 
     Counted are the continuations of tasks about toxicity, at most: duplicates, and texts that another configuration has
-    brought into the cache, cost nothing. Configurations of random models are left out, and those that generate what an earlier one
-    does.
+    brought into the cache, cost nothing. Left out are configurations of random models, and those that generate what an
+    earlier one does.
     """
     now = now or datetime.now(UTC)
     rows, seen = [("configuration", "texts at most", "hours", "last day to begin")], []

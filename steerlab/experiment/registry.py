@@ -43,9 +43,9 @@ class Method:
 class Task:
     """One thing that models are asked to do.
 
-    quantity: what its texts are judged by; services that score something else are not asked about them. offers: its training signals. sources: of its prompts, unless the configuration names another, and of its training
-    texts. objective: the metric that a choice lowers on dev prompts; None where nothing is chosen and every strength
-    is shown.
+    quantity: what its texts are judged by; a service that scores something else is not asked about them. offers: its
+    training signals. sources: of its prompts, unless the configuration names another, and of its training texts.
+    objective: the metric that a choice lowers on dev prompts; None where nothing is chosen and every strength is shown.
     """
 
     module: str

@@ -272,8 +272,10 @@ def has_official_generations(config: dict) -> bool:
 
 
 def calibrates(config: dict) -> bool:
-    """True if the sources are there that the toxicity scorers are calibrated on; else the files that ship stand."""
-    return all(sources.is_there(config["data"], name) for name in CALIBRATED_ON)
+    """True if the sources are there that the local scorers are calibrated on; else the files that ship stand."""
+    return bool(local_scorers(config, "toxicity")) and all(
+        sources.is_there(config["data"], name) for name in CALIBRATED_ON
+    )
 
 
 def calibrated(config: dict) -> list[str]:

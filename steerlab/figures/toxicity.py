@@ -35,7 +35,7 @@ _PITCH_A_SCORER = 0.09  # inches that each scorer beyond the second adds to a ro
 _WIDTHS = (1.55, 1.15, 0.75)
 _TO_SEEDS = 0.24  # rows: from a value down to its seeds
 _LABEL_LETTERS = 18  # in a line
-_HOLLOW = ("o", "s", "D", "^")  # markers of the other scorers
+_HOLLOW = ("o", "s", "D", "^", "v", "P")  # markers of the other scorers
 _LOG_FROM = 10  # largest over smallest perplexity from which its axis is logarithmic
 
 

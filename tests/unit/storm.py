@@ -61,7 +61,13 @@ def storm(folder: Path, *, texts: int, quota: float, kills: int, seed: int = 0, 
         for process in [*workers, server]:
             process.kill()
             process.wait()
-    return {"exit codes": codes, **_seen(log, killed, quota), **_kept(folder, texts), "seconds": log[-1][0] - log[0][0]}
+    return {
+        "texts": texts,
+        "exit codes": codes,
+        **_seen(log, killed, quota),
+        **_kept(folder, texts),
+        "seconds": log[-1][0] - log[0][0],
+    }
 
 
 THROTTLED = ((0.45, 2.0), (0.7, None), (0.95, None))  # requests before them, as a share of the texts; Retry-After

@@ -407,6 +407,13 @@ def drawn_figures(x) -> list[tuple[str, str]]:
     return [tuple(path.split("/")[-2:]) for path in x.figures(pattern="figures/{model}/{figure}")]
 
 
+def test_a_run_without_a_local_toxicity_scorer_has_nothing_to_calibrate(tmp_path, monkeypatch):
+    monkeypatch.setattr(specs, "local_scorers", lambda config, quantity: [])
+    x = load(with_data(door="public", mirror=str(a_mirror(tmp_path / "mirror")), sources={}))
+    assert not specs.calibrates(x.config) and x.calibration_maps() == []
+    assert ("all", "calibration") not in drawn_figures(x)
+
+
 def test_without_texts_a_scorer_of_another_version_has_no_map_and_no_figure(monkeypatch):
     monkeypatch.setattr(specs, "scorer_label", lambda config, name: f"{name}==0")
     x = load(yaml_of("config.yaml"))

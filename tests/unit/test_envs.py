@@ -15,11 +15,12 @@ from steerlab.experiment.scorers import CLASSIFIER
 from tests.workflow.project import ROOT
 
 ENVS = sorted(path.name for path in (ROOT / "envs").glob("*.yaml"))
-SCORERS = [CLASSIFIER, *(scorer.scorer for scorer in TEXT_SCORERS.values())]
+SCORERS = [CLASSIFIER, *(line.scorer for line in TEXT_SCORERS.values() if not line.service)]
 LOADED = {  # modules that a script loads by name
     "make_task_table": [task.module for task in TASKS.values()],
     "plot_figure": [figure.module for figure in FIGURES.values()],
     "score_texts": SCORERS,
+    "score_texts_by_service": [line.scorer for line in TEXT_SCORERS.values() if line.service],
     "prepare_scorer": SCORERS,
     "interpret_steer": [METHODS["lm_steer"].steer, *SCORERS],
     "score_official_generations": SCORERS,

@@ -385,11 +385,11 @@ def test_a_prompt_without_a_class_is_refused():
 def files(texts, folder):
     """One file a seed of generations, which do not know their seed, one of scores, one of perplexities."""
     folder.mkdir()
-    written = {"continuations": [], "scores": folder / "scores.parquet", "perplexity": [folder / "judge.parquet"]}
+    written = {"continuations": [], "scores": [folder / "scores.parquet"], "perplexity": [folder / "judge.parquet"]}
     for seed, rows in texts.generations.groupby("seed"):
         written["continuations"].append(folder / f"{seed}.parquet")
         rows.drop(columns="seed").to_parquet(written["continuations"][-1])
-    texts.scores.to_parquet(written["scores"])
+    texts.scores.to_parquet(written["scores"][0])
     texts.perplexity.to_parquet(written["perplexity"][0])
     return written
 
@@ -401,12 +401,12 @@ def test_the_script_writes_the_metrics_of_its_files(tmp_path, beside_base):
     prompts.assign(role="prompt", split="dev").to_parquet(tmp_path / "table.parquet")
     classes = task_tables.prompt_classes(tmp_path / "table.parquet", split="dev")
     base, cell = random_cell(1, seeds=3), random_cell(2, seeds=2, steps=5, strength=1.0)
-    inputs = files(base, tmp_path / "base") if beside_base else {"continuations": [], "scores": None, "perplexity": []}
+    inputs = files(base, tmp_path / "base") if beside_base else {"continuations": [], "scores": [], "perplexity": []}
     compute_metrics.run(
         **files(cell, tmp_path / "cell"),
         table=tmp_path / "table.parquet",
         base_continuations=inputs["continuations"],
-        base_scores=[inputs["scores"]] if beside_base else [],
+        base_scores=inputs["scores"],
         base_perplexity=inputs["perplexity"],
         maps=[],
         metrics=tmp_path / "metrics.csv",
@@ -428,7 +428,7 @@ def test_the_script_adds_the_calibrated_scores_of_the_scorers_that_have_a_map(tm
         **files(cell, tmp_path / "cell"),
         table=tmp_path / "table.parquet",
         base_continuations=inputs["continuations"],
-        base_scores=[inputs["scores"]],
+        base_scores=inputs["scores"],
         base_perplexity=inputs["perplexity"],
         maps=[tmp_path / "maps.json"],
         metrics=tmp_path / "metrics.csv",
