@@ -84,7 +84,8 @@ def perspective_table(configs: Mapping[str, dict], now: datetime | None = None) 
     earlier one does.
     """
     now = now or datetime.now(UTC)
-    rows, seen = [("configuration", "texts at most", "hours", "last day to begin")], []
+    rows: list[tuple[object, ...]] = [("configuration", "texts at most", "hours", "last day to begin")]
+    seen: list[dict] = []
     for name, config in configs.items():
         texts_of = {key: value for key, value in config.items() if key != "scores"}
         if texts_of in seen or all(config["models"][model]["kind"] == "random" for model in config["run"]["models"]):

@@ -135,7 +135,8 @@ class _Once:
     """A scorer that gives each distinct text to another one once."""
 
     def __init__(self, scorer: Scorer) -> None:
-        self.name, self.version, self.quantity = scorer.name, scorer.version, scorer.quantity
+        self.name, self.version = scorer.name, scorer.version
+        self.quantity: Literal["toxicity", "sentiment"] = scorer.quantity
         self._scorer = scorer
 
     def score(self, texts: Sequence[str]) -> np.ndarray:

@@ -45,9 +45,12 @@ class Moderation:
         body = {"model": self._model, "input": text}
         try:
             got = self._connection.session.post(self._address, json=body, headers=self._headers, timeout=self._timeout)
-            response = got.json()
         except requests.RequestException as error:
             raise Unavailable(type(error).__name__) from None
+        try:
+            response = got.json()
+        except requests.JSONDecodeError:
+            response = None
         if got.status_code != 200:
             return self._refused(got, response)
         return Answer(self._scores(response), None, json.dumps(response, sort_keys=True, separators=(",", ":")), now())

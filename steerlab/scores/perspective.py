@@ -80,8 +80,8 @@ class Perspective:
     def ask(self, text: str) -> Answer:
         if not self._has_key:
             raise ServiceStopped(
-                f"perspective: texts are not in the score cache and there is no key; set {KEY}, or merge a cache that has "
-                "them (python -m steerlab scores merge), or take perspective out of scores.toxicity"
+                f"perspective: texts are not in the score cache and there is no key; set {KEY}, or merge a cache "
+                "that has them (python -m steerlab scores merge), or take perspective out of scores.toxicity"
             )
         request = self._client.comments().analyze(body={"comment": {"text": text, "type": "PLAIN_TEXT"}} | self._about)
         try:

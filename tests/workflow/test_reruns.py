@@ -133,6 +133,15 @@ LEAVES = {
     ),
     "scores.sentiment": (["vader", "distilbert_sst2"], ["scorers/distilbert_sst2"]),
     "scores.classifiers": ({"distilbert_sst2": {"activation": "softmax"}}, REPORT),  # none is picked; test_cells.py
+    # Services are asked in tests/workflow/test_services.py, which has a server.
+    "scores.perspective.attributes": (["INSULT"], REPORT),
+    "scores.perspective.languages": (["de"], REPORT),
+    "scores.perspective.quota": (2.0, REPORT),
+    "scores.perspective.address": ("http://localhost", REPORT),
+    "scores.moderation.base_url": ("http://localhost/v1", REPORT),
+    "scores.moderation.model": ("other", REPORT),
+    "scores.moderation.categories": (["violence"], REPORT),
+    "scores.moderation.quota": (2.0, REPORT),
     "scores.perplexity.judges": (["base", "tiny-gpt2"], ["models/tiny-gpt2"]),
     "scores.perplexity.tokens_a_batch": (128, PERPLEXITY),
     "analyses.interpretation.directions": (2, INTERPRETED),
