@@ -49,5 +49,5 @@ lock: ## make envs/requirements.lock again from envs/requirements.in
 clean: ## remove results/; the store stays
 	find results -mindepth 1 -not -name .gitignore -delete
 
-clean-store: ## empty the store (STORE=<folder> if not .store)
-	[ ! -d $(STORE) ] || find $(STORE) -mindepth 1 -delete
+clean-store: ## empty the store of all but the scores (STORE=<folder> if not .store)
+	[ ! -d $(STORE) ] || find $(STORE) -mindepth 1 -not -name 'scores.sqlite*' -delete

@@ -10,7 +10,7 @@ rule interpret_steer:
         choice=names.CHOICE,
         model=names.MODEL,
         table=names.TABLE,
-        scorers=x.prepared_scorers(readers=True),
+        scorers=x.prepared_scorers("interpret_steer"),
     output:
         folder=directory(names.INTERPRETATION),
     log:
@@ -34,7 +34,7 @@ rule interpret_steer:
 rule score_official_generations:
     input:
         source=lambda w: x.raw("official_generations"),
-        scorers=x.prepared_scorers(),
+        scorers=x.prepared_scorers("score_official_generations"),
     output:
         grid=names.OFFICIAL_GRID,
     log:
@@ -43,9 +43,9 @@ rule score_official_generations:
         names.benchmark(names.OFFICIAL_GRID)
     conda:
         "../envs/scores.yaml"
-    threads: x.scoring_threads
+    threads: x.scoring_threads("score_official_generations")
     resources:
-        **x.scoring,
+        **x.scoring("score_official_generations"),
     params:
         spec=lambda w: x.spec("score_official_generations"),
         code=x.code("score_official_generations"),
@@ -56,7 +56,7 @@ rule score_official_generations:
 rule calibrate_scorers:
     input:
         unpack(lambda w: x.calibration_sources()),
-        scorers=x.calibrated_scorers(),
+        scorers=x.prepared_scorers("calibrate_scorers"),
     output:
         statistics=names.CALIBRATION,
         reliability=names.RELIABILITY,
@@ -67,9 +67,9 @@ rule calibrate_scorers:
         names.benchmark(names.CALIBRATION)
     conda:
         "../envs/scores.yaml"
-    threads: x.scoring_threads
+    threads: x.scoring_threads("calibrate_scorers")
     resources:
-        **x.scoring,
+        **x.scoring("calibrate_scorers"),
     params:
         spec=lambda w: x.spec("calibrate_scorers"),
         code=x.code("calibrate_scorers"),

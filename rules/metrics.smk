@@ -9,7 +9,7 @@ rule compute_metrics:
         scores=x.text_scores,
         perplexity=x.judged,
         table=names.TABLE,
-        maps=x.calibration_maps(),
+        maps=x.calibration_maps,
     output:
         metrics=names.METRICS,
     log:

@@ -26,7 +26,7 @@ rule score_texts:
     input:
         continuations=x.generations,
         table=names.TABLE,
-        scorers=x.prepared_scorers(),
+        scorers=x.prepared_scorers("score_texts"),
     output:
         scores=names.TEXT_SCORES,
     log:
@@ -35,9 +35,9 @@ rule score_texts:
         names.benchmark(names.TEXT_SCORES)
     conda:
         "../envs/scores.yaml"
-    threads: x.scoring_threads
+    threads: x.scoring_threads("score_texts")
     resources:
-        **x.scoring,
+        **x.scoring("score_texts"),
     params:
         spec=lambda w: x.spec("score_texts", w.items()),
         code=x.code("score_texts"),

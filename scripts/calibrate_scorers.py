@@ -19,20 +19,24 @@ def run(
 
     scored_continuations, scored_comments: raw folders; scorers: folders of those of spec["scorers"] that are prepared.
     """
+    import pandas as pd
+
     from steerlab import scores
     from steerlab.analyses import calibration
     from steerlab.data import loaders
+    from steerlab.metrics import calibrated
 
     folders = {"scored_continuations": scored_continuations, "scored_comments": scored_comments}
     texts = {name: loaders.scored(name, spec["doors"][name], folder)[0] for name, folder in folders.items()}
-    continuations, comments = texts.values()
-    continuations = continuations.assign(fitted=calibration.halves(continuations))
-    judges = scores.chosen(spec["scorers"], scorers)
-    judged = [scores.texts(rows.drop(columns="prompt"), judges) for rows in (continuations, comments)]
-    found = calibration.calibrate(*judged, resamples=spec["resamples"], confidence=spec["confidence"])
+    fitted = calibration.halves(texts["scored_continuations"])
+    texts["scored_continuations"] = texts["scored_continuations"].assign(fitted=fitted)
+    both = pd.concat(rows.drop(columns="prompt").assign(corpus=name) for name, rows in texts.items())
+    judged = scores.texts(both, scores.chosen(spec["scorers"], scorers))
+    by_corpus = [judged[judged["corpus"] == name] for name in folders]
+    found = calibration.calibrate(*by_corpus, resamples=spec["resamples"], confidence=spec["confidence"])
     found.statistics.to_csv(statistics, index=False)
     found.reliability.to_csv(reliability, index=False)
-    calibration.write_maps(found.maps, maps)
+    calibrated.write_maps(found.maps, maps)
 
 
 if "snakemake" in globals():

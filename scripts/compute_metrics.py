@@ -22,15 +22,17 @@ def run(
 
     continuations: one file a seed, in the order of spec["seeds"]; perplexity: one file a judge. Those of the unsteered
     model follow the same order, with spec["base_seeds"]; without any, the rows have no difference. maps: the file of
-    the scorers' maps to Perspective's scale, or none for those that ship.
+    the scorers' maps to Perspective's scale, or none for those that ship, where spec has "shipped_maps" (their digest),
+    or for none.
     """
-    from steerlab.analyses import calibration
     from steerlab.data import tables
+    from steerlab.metrics import calibrated
     from steerlab.metrics import continuations as of_continuations
 
     labels = dict(spec)
     seeds, base_seeds = labels.pop("seeds"), labels.pop("base_seeds")
-    known = calibration.read_maps(*maps)
+    shipped = labels.pop("shipped_maps", None)
+    known = calibrated.read_maps(*maps) if maps or shipped else {}
     texts = _texts(continuations, seeds, scores, perplexity, known)
     base = _texts(base_continuations, base_seeds, base_scores, base_perplexity, known) if base_continuations else None
     classes = tables.prompt_classes(table, split=labels["split"])
@@ -41,12 +43,12 @@ def _texts(continuations: list[Path], seeds: list[int], scores: list[Path], perp
     """The texts with their scores, raw and after them calibrated."""
     import pandas as pd
 
-    from steerlab.analyses import calibration
     from steerlab.data import tables
+    from steerlab.metrics import calibrated
     from steerlab.metrics.continuations import Texts
 
     judged = pd.concat(map(pd.read_parquet, perplexity), ignore_index=True) if perplexity else None
-    scored = calibration.with_calibrated(pd.concat(map(pd.read_parquet, scores), ignore_index=True), maps)
+    scored = calibrated.with_calibrated(pd.concat(map(pd.read_parquet, scores), ignore_index=True), maps)
     return Texts(tables.continuations(continuations, seeds), scored, judged)
 
 

@@ -42,9 +42,9 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
 
 def _plan(chosen: argparse.Namespace) -> None:
     if chosen.perspective:
-        overlays = [[], *([path] for path in sorted(Path("presets").glob("*.yaml")))]
-        asked = [chosen.configfile] if chosen.configfile else overlays
-        named = {plan.preset_name(paths): _experiment(paths).config for paths in map(plan.with_base, asked)}
+        presets = [plan.with_base(path) for path in sorted(Path("presets").glob("*.yaml"))]
+        asked = [chosen.configfile] if chosen.configfile else [[], *presets]
+        named = {plan.preset_name(paths): _experiment(paths).config for paths in asked}
         sys.stdout.write(plan.perspective_table(named) + "\n")
     else:
         sys.stdout.write(plan.table(plan.counted(_experiment(chosen.configfile).config)) + "\n")
@@ -99,7 +99,8 @@ def _add_scores(parser: argparse.ArgumentParser) -> None:
 
 
 def _scores(chosen: argparse.Namespace) -> None:
-    from steerlab.scores.cache import FILE, CacheError, ScoreCache
+    from steerlab.scores.cache import FILE, ScoreCache
+    from steerlab.scores.cache_file import CacheError
 
     path = (chosen.store or Path(_read(CONFIG).get("store", ".store") if CONFIG.is_file() else ".store")) / FILE
     if not path.is_file() and chosen.command is not _merge:
@@ -127,6 +128,7 @@ def _merge(cache, chosen: argparse.Namespace) -> None:
         merged = exchange.merge(cache, other)
         conflicts.append(merged.conflicts)
         differ = f"{len(merged.conflicts):,} differ and stay as they were"
+        differ += f", {merged.damaged:,} of theirs are damaged" if merged.damaged else ""
         sys.stdout.write(f"{other}: {merged.new:,} new answers, {merged.alike:,} known, {differ}\n")
     differing = pd.concat(conflicts, ignore_index=True)
     if chosen.conflicts:

@@ -57,7 +57,7 @@ def job(snakemake) -> Iterator[Job]:
     finals = {name: Path(path) for name, path in snakemake.output.items()}
     outputs = {name: _temporary(path) for name, path in finals.items()}
     started = time.time()
-    with _logging_to(Path(snakemake.log[0])), open(JOBS_LOCK, "a") as alive:
+    with _logging_to(Path(snakemake.log[0])), open(JOBS_LOCK, "a+") as alive:
         fcntl.flock(alive, fcntl.LOCK_SH)  # envs/run.sh waits for it: while it is held, a job is alive
         try:
             with lease_card() if snakemake.resources.get("gpu", 0) else contextlib.nullcontext():

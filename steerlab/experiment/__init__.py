@@ -17,6 +17,7 @@ from steerlab.experiment.cells import Cell, Instance, all_cells, instance
 from steerlab.experiment.config import ConfigError, check
 from steerlab.experiment.registry import FIGURES, METHODS, TASKS, Method
 from steerlab.experiment.scorers import text_scorer
+from steerlab.metrics.calibrated import SHIPPED
 
 __all__ = ["METHODS", "TASKS", "ConfigError", "Experiment", "Method", "load", "load_or_exit", "names"]
 
@@ -88,16 +89,15 @@ class Experiment:
         """GPUs that a model job asks for."""
         return int(self.config["device"] == "cuda")
 
-    @property
-    def scoring(self) -> dict[str, int]:
-        """What a job that scores texts asks for: as much as a model job where a scorer is a model, else nothing."""
+    def scoring(self, rule: str) -> dict[str, int]:
+        """What a job of a rule that scores texts asks for: as a model job where it runs a model, else nothing."""
         asked = {"gpu": self.gpu, "mem_mb": self.config["mem_mb"], "runtime": self.config["runtime"]}
-        return asked if specs.runs_classifier(self.config) else {}
+        return asked if specs.runs_classifier(self.config, specs.scorers_of(self.config, rule)) else {}
 
-    @property
-    def scoring_threads(self) -> int:
-        """Cores of a job that scores texts."""
-        return self.config["threads"] if specs.runs_classifier(self.config) else 1
+    def scoring_threads(self, rule: str) -> int:
+        """Cores of a job of a rule that scores texts."""
+        runs_model = specs.runs_classifier(self.config, specs.scorers_of(self.config, rule))
+        return self.config["threads"] if runs_model else 1
 
     @property
     def derived(self) -> str:
@@ -129,12 +129,7 @@ class Experiment:
         loaded += [TASKS[task].module] if task else []
         loaded += [FIGURES[figure].module] if figure else []
         loaded += [text_scorer(self.config, scorer).scorer] if scorer else []
-        if rule == "calibrate_scorers":
-            loaded += [text_scorer(self.config, name).scorer for name in specs.local_scorers(self.config, "toxicity")]
-        if rule in ("score_texts", "score_official_generations"):
-            loaded += [text_scorer(self.config, name).scorer for name in specs.text_scorers(self.config)]
-        if rule == "interpret_steer":
-            loaded += [text_scorer(self.config, specs.reader(self.config)).scorer]
+        loaded += [text_scorer(self.config, name).scorer for name in specs.scorers_of(self.config, rule)]
         modules = tuple(path.partition(":")[0] for path in loaded if path)
         return codes.code_digest(f"scripts/{rule}.py", modules, FILES.get(figure or rule, ()))
 
@@ -163,23 +158,19 @@ class Experiment:
             return _files(line.definition["path"]) if "path" in line.definition else []
         return [self.raw(line.source)] if line.source else []
 
-    def prepared_scorers(self, *, readers: bool = False) -> list[str]:
-        """The folders of the text scorers that need one, all or that of the interpretation alone."""
-        chosen = [specs.reader(self.config)] if readers else specs.text_scorers(self.config)
-        return [names.SCORER.format(scorer=name) for name in chosen if text_scorer(self.config, name).prepared]
-
-    def calibrated_scorers(self) -> list[str]:
-        """The folders of the local toxicity scorers that need one."""
-        chosen = specs.local_scorers(self.config, "toxicity")
+    def prepared_scorers(self, rule: str) -> list[str]:
+        """The folders of those scorers of a rule that need one."""
+        chosen = specs.scorers_of(self.config, rule)
         return [names.SCORER.format(scorer=name) for name in chosen if text_scorer(self.config, name).prepared]
 
     def calibration_sources(self) -> dict[str, str]:
         """Raw folder of each source that scorers are calibrated on."""
         return {name: self.raw(name) for name in specs.CALIBRATED_ON}
 
-    def calibration_maps(self) -> list[str]:
-        """The maps of the scorers where they are computed; empty where those that ship stand."""
-        return [names.CALIBRATION_MAPS] if specs.calibrates(self.config) else []
+    def calibration_maps(self, w: SimpleNamespace) -> list[str]:
+        """The computed maps for a test cell; empty where those that ship stand, and for dev cells, which have none."""
+        calibrated = w.split in specs.CALIBRATED_SPLITS and specs.calibrates(self.config)
+        return [names.CALIBRATION_MAPS] if calibrated else []
 
     def task_sources(self, task: str) -> dict[str, str]:
         """Raw folder of each source of a task."""
@@ -281,8 +272,9 @@ def _of_cell(pattern: str, cell: Cell, **more: object) -> str:
 
 
 FILES = {
-    "calibration": tuple(f"steerlab/reference/calibration/{file}" for file in ("calibration.csv", "reliability.csv")),
-    "compute_metrics": ("steerlab/reference/calibration/maps.json",),
+    "calibration": tuple(
+        str((SHIPPED / file).relative_to(codes.ROOT)) for file in ("calibration.csv", "reliability.csv")
+    ),
     "build_report": ("steerlab/report/page.html.j2",),
     "replication": ("steerlab/reference/lm_steer.yaml",),
 }

@@ -22,8 +22,13 @@ def code_digest(script: str, modules: tuple[str, ...] = (), files: tuple[str, ..
     for path in (ROOT / script, *map(_module_path, modules)):
         _walk(path, found)
     parts = [(str(path.relative_to(ROOT)), _tree_digest(path)) for path in sorted(found)]
-    parts += [(file, hashlib.sha256((ROOT / file).read_bytes()).hexdigest()) for file in files]
+    parts += [(file, file_digest(ROOT / file)) for file in files]
     return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _walk(path: Path, found: set[Path]) -> None:

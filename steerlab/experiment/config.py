@@ -19,6 +19,7 @@ from steerlab.data import sources
 from steerlab.experiment.cells import all_cells, is_chosen
 from steerlab.experiment.registry import METHODS, TASKS, TEXT_SCORERS
 from steerlab.experiment.scorers import known, text_scorer
+from steerlab.experiment.specs import scorer_label
 
 SCHEMA = Path(__file__).parents[2] / "schemas" / "config.yaml"
 
@@ -160,7 +161,7 @@ def _impossible_classifiers(config: dict) -> Iterator[str]:
 
 
 def _unknown_scorers(config: dict) -> Iterator[str]:
-    taken: dict[tuple, str] = {}
+    taken: dict[str, str] = {}
     for quantity in ("toxicity", "sentiment"):
         for name in config["scores"][quantity]:
             where = f"scores.{quantity}"
@@ -174,9 +175,10 @@ def _unknown_scorers(config: dict) -> Iterator[str]:
             if "path" in definition and not Path(definition["path"]).is_dir():
                 path = definition["path"]
                 yield f"{where}: {path} of {name} is no folder; correct its path, as seen from where the run starts"
-            made_of = tuple(definition.get(key) for key in ("repo", "revision", "path"))
-            if any(made_of) and taken.setdefault(made_of, name) != name:
-                yield f"{where}: tables cannot tell {name} from {taken[made_of]}, the same model; keep one of them"
+            elif definition:
+                label = scorer_label(config, name)
+                if taken.setdefault(label, name) != name:
+                    yield f"{where}: tables cannot tell {name} from {taken[label]}, both are {label}; keep one of them"
 
 
 def _impossible_cells(config: dict) -> Iterator[str]:

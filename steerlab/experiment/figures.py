@@ -71,18 +71,17 @@ def arguments(config: dict, model: str, figure: str) -> dict[str, Any]:
             return {"labels": _adaptors(config), "scorers": both}
         case "size":
             return {"scorers": both}
-        case "official_grid":
-            return {"scorers": both}
+        case "official_grid":  # no service is asked for these texts
+            here = [specs.local_scorers(config, quantity) for quantity in ("toxicity", "sentiment")]
+            return {"scorers": [specs.scorer_label(config, scorers[0]) for scorers in here if scorers]}
         case "calibration":
-            return {"scorers": specs.calibrated(config), "shipped": not specs.calibrates(config)}
+            return {"scorers": specs.calibrated_scorers(config), "shipped": not specs.calibrates(config)}
         case "replication":
             transferred = _transferred(config)
             targets = [target for name in transferred for target in config["variants"][name]["models"]]
             return {
                 "model": model, "transferred": transferred, "few": _few(config),
-                "scorers": [
-                    specs.calibrated_label(toxicity), *both, *(specs.judge_label(config, one) for one in targets),
-                ],
+                "scorers": [*both, *(specs.judge_label(config, one) for one in targets)],
             }  # fmt: skip
     return {}
 
@@ -182,7 +181,7 @@ def _calibration(config: dict, cells: Cells, model: str) -> dict[str, list[str]]
     """The files of the calibration; none where those that ship stand, and then no kind where they know no scorer."""
     from steerlab.experiment import specs  # which imports this module
 
-    if not specs.calibrated(config):
+    if not specs.calibrated_scorers(config):
         return {}
     return {"calibration": [names.CALIBRATION, names.RELIABILITY] if specs.calibrates(config) else []}
 

@@ -62,13 +62,10 @@ def table(found: list[Count]) -> str:
 PERSPECTIVE_ENDS = datetime(2026, 12, 31, tzinfo=UTC)
 
 
-def with_base(overlays: Sequence[Path]) -> list[Path]:
-    """The overlays, each behind the preset that its name extends: paper-x-sizes is laid over paper-x."""
-    found = []
-    for path in overlays:
-        below = [other for other in sorted(path.parent.glob("*.yaml")) if path.stem.startswith(f"{other.stem}-")]
-        found += [*below, path]
-    return found
+def with_base(preset: Path) -> list[Path]:
+    """The preset behind those that its name extends: paper-x-sizes is laid over paper-x."""
+    others = sorted(preset.parent.glob("*.yaml"))
+    return [*(other for other in others if preset.stem.startswith(f"{other.stem}-")), preset]
 
 
 def preset_name(overlays: Sequence[Path]) -> str:
@@ -83,6 +80,8 @@ def perspective_table(configs: Mapping[str, dict], now: datetime | None = None) 
     brought into the cache, cost nothing. Left out are configurations of random models, and those that generate what an
     earlier one does.
     """
+    from steerlab.scores.quota import SHARE  # the Snakefile needs this module, and not that one's
+
     now = now or datetime.now(UTC)
     rows: list[tuple[object, ...]] = [("configuration", "texts at most", "hours", "last day to begin")]
     seen: list[dict] = []
@@ -92,16 +91,17 @@ def perspective_table(configs: Mapping[str, dict], now: datetime | None = None) 
             continue
         seen.append(texts_of)
         texts = sum(cell.continuations for cell in counted(config) if TASKS[cell.task].quantity == "toxicity")
-        seconds = texts / config["scores"]["perspective"]["quota"]
-        begin = PERSPECTIVE_ENDS - timedelta(seconds=seconds)
-        late = "  (too late: ask for a part)" if begin < now else ""
-        rows.append((name, texts, f"{seconds / 3600:,.1f}", f"{begin:%Y-%m-%d}{late}"))
+        seconds = texts / (SHARE * config["scores"]["perspective"]["quota"])
+        begin = (PERSPECTIVE_ENDS - timedelta(seconds=seconds, days=1)).date()  # begun at any hour of that day
+        late = "  (too late: ask for a part)" if begin < now.date() else ""
+        rows.append((name, texts, f"{seconds / 3600:,.1f}", f"{begin}{late}"))
     quotas = sorted({config["scores"]["perspective"]["quota"] for config in configs.values()})
     ends = (
         f"The service ends on {PERSPECTIVE_ENDS:%Y-%m-%d}; counted at {' or '.join(f'{q:g}' for q in quotas)} a second."
     )
     hint = "Scores are asked for where scores.toxicity names perspective: add presets/perspective.yaml to --configfile."
-    return "\n".join([*_aligned(rows), "", ends, hint])
+    texts = "Hours are those of asking alone: the texts are to be there by the day to begin."
+    return "\n".join([*_aligned(rows), "", ends, texts, hint])
 
 
 def _aligned(rows: Sequence[Sequence[object]]) -> list[str]:

@@ -4,16 +4,16 @@ One function a rule, `(config, doors, **wildcards) -> dict`. The rules turn it i
 nothing else of the configuration, reruns the rule.
 """
 
-import json
 import re
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
 from steerlab.data import sources
 from steerlab.experiment import cells, figures
-from steerlab.experiment.codes import ROOT, code_digest
+from steerlab.experiment.codes import ROOT, code_digest, file_digest
 from steerlab.experiment.registry import FIGURES, METHODS, TASKS, TextScorer
 from steerlab.experiment.scorers import text_scorer
+from steerlab.metrics import calibrated
 
 
 def fetch_source(config: dict, doors: dict, *, source: str, door: str) -> dict:
@@ -34,8 +34,10 @@ def prepare_model(config: dict, doors: dict, *, model: str) -> dict:
 
 def prepare_scorer(config: dict, doors: dict, *, scorer: str) -> dict:
     line = text_scorer(config, scorer)
-    made_of = {"source": line.source} if line.definition is None else {"definition": dict(line.definition)}
-    return {"scorer": line.scorer} | made_of
+    if line.definition is None:
+        return {"scorer": line.scorer, "source": line.source}
+    # The label tells a folder of other files at the same path, whatever their times are.
+    return {"scorer": line.scorer, "definition": dict(line.definition), "label": scorer_label(config, scorer)}
 
 
 def capture_activations(config: dict, doors: dict, *, model: str, task: str, site: str, positions: str) -> dict:
@@ -85,7 +87,7 @@ def generate_continuations(
 
 def score_texts(config: dict, doors: dict, *, model: str, method: str, task: str, split: str) -> dict:
     seeds = list(_cell(config, model, method, task, split).seeds)
-    return _scoring(config) | {"seeds": seeds, "split": split}
+    return _scoring(config, text_scorers(config)) | {"seeds": seeds, "split": split}
 
 
 def score_texts_by_service(
@@ -113,8 +115,13 @@ def score_perplexity(config: dict, doors: dict, *, model: str, method: str, task
 
 
 def compute_metrics(config: dict, doors: dict, *, model: str, method: str, task: str, split: str) -> dict:
+    """`shipped_maps`: digest of the maps that ship, for a test cell that has its scores calibrated by them."""
     base = _cell(config, model, "base", task, split)
-    return config["metrics"] | {
+    by_shipped = split in CALIBRATED_SPLITS and not calibrates(config) and calibrated_scorers(config)
+    maps = {"shipped_maps": file_digest(calibrated.SHIPPED_MAPS)} if by_shipped else {}
+    return {
+        **config["metrics"],
+        **maps,
         "model": model,
         "method": method,
         "task": task,
@@ -123,6 +130,9 @@ def compute_metrics(config: dict, doors: dict, *, model: str, method: str, task:
         "base_seeds": list(base.seeds),
         "data": "sample" if _rests_on_sample(config, doors, method, task) else "real",
     }
+
+
+CALIBRATED_SPLITS = ("test",)  # choices go by raw scores: on dev prompts a map would only make reruns
 
 
 def choose_settings(config: dict, doors: dict, *, model: str, method: str, task: str) -> dict:
@@ -145,12 +155,12 @@ def interpret_steer(config: dict, doors: dict, *, model: str, method: str, task:
 
 
 def score_official_generations(config: dict, doors: dict) -> dict:
-    return _scoring(config) | config["metrics"]
+    return _scoring(config, text_scorers(config)) | config["metrics"]
 
 
 def calibrate_scorers(config: dict, doors: dict) -> dict:
     used = {name: doors[name] for name in CALIBRATED_ON}
-    return _scorers(config, local_scorers(config, "toxicity")) | config["metrics"] | {"doors": used}
+    return _scoring(config, local_scorers(config, "toxicity")) | config["metrics"] | {"doors": used}
 
 
 def plot_figure(config: dict, doors: dict, *, model: str, figure: str) -> dict:
@@ -225,9 +235,21 @@ def judges(config: dict) -> list[str]:
     return config["scores"]["perplexity"]["judges"]
 
 
-def runs_classifier(config: dict) -> bool:
-    """True if a scorer of texts is a model that runs on the device."""
-    return any(_is_classifier(text_scorer(config, name)) for name in text_scorers(config))
+def scorers_of(config: dict, rule: str) -> list[str]:
+    """The scorers of texts that a rule runs here, in their order; empty for a rule that runs none."""
+    match rule:
+        case "score_texts" | "score_official_generations":
+            return text_scorers(config)
+        case "calibrate_scorers":
+            return local_scorers(config, "toxicity")
+        case "interpret_steer":
+            return [reader(config)]
+    return []
+
+
+def runs_classifier(config: dict, names: list[str]) -> bool:
+    """True if one of these scorers of texts is a model that runs on the device."""
+    return any(_is_classifier(text_scorer(config, name)) for name in names)
 
 
 def scorer_label(config: dict, name: str) -> str:
@@ -278,18 +300,13 @@ def calibrates(config: dict) -> bool:
     )
 
 
-def calibrated(config: dict) -> list[str]:
+def calibrated_scorers(config: dict) -> list[str]:
     """The labels of the local toxicity scorers that have a map: all, or those that the files that ship know."""
     labels = [scorer_label(config, name) for name in local_scorers(config, "toxicity")]
     if calibrates(config):
         return labels
-    shipped = json.loads((ROOT / "steerlab/reference/calibration/maps.json").read_text())
+    shipped = calibrated.read_maps()
     return [label for label in labels if label in shipped]
-
-
-def calibrated_label(label: str) -> str:
-    """How tables name a scorer whose scores went through its map, as in steerlab.analyses.calibration."""
-    return f"{label}, calibrated"
 
 
 def _cell(config: dict, *key: str) -> cells.Cell:
@@ -316,10 +333,10 @@ def _captured(config: dict, site: str | None, positions: str) -> dict:
     }
 
 
-def _scoring(config: dict) -> dict:
-    """All scorers of texts, and where they compute; a classifier always computes in float32, with its own attention."""
-    where = {key: config[key] for key in ("device", "threads")} if runs_classifier(config) else {}
-    return where | _scorers(config, text_scorers(config))
+def _scoring(config: dict, names: list[str]) -> dict:
+    """The scorers, and where they compute; a classifier always computes in float32, with its own attention."""
+    where = {key: config[key] for key in ("device", "threads")} if runs_classifier(config, names) else {}
+    return where | _scorers(config, names)
 
 
 def _scorers(config: dict, names: list[str]) -> dict:
@@ -334,9 +351,10 @@ def _scorers(config: dict, names: list[str]) -> dict:
 
 
 def _scorer(config: dict, name: str, line: TextScorer) -> dict:
-    """One scorer for `scores.chosen`. Classifiers are told apart by name; what one is decides its prepared folder."""
+    """One scorer for `scores.chosen`; the label says which classifier."""
     plain = {"scorer": line.scorer, "prepared": line.prepared}
-    return plain | ({"name": name, "settings": {"device": config["device"]}} if _is_classifier(line) else {})
+    own = {"label": scorer_label(config, name), "settings": {"device": config["device"]}}
+    return plain | (own if _is_classifier(line) else {})
 
 
 def _versions(*packages: str) -> dict[str, str | None]:

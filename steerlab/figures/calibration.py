@@ -1,10 +1,11 @@
 """How far the local toxicity scorers agree with Perspective: reliability diagrams, and the statistics below them.
 
 One panel a corpus: in ten bins of the local score, the mean of Perspective's TOXICITY against the mean local score, raw
-(hollow, dashed) and calibrated (filled). On the dotted diagonal a score means what Perspective's means.
+(hollow, dashed) and calibrated (filled). On the dotted diagonal a score means what Perspective's means. At most MOST
+scorers are drawn, the first ones; the table has all of them, and numbers of groups of texts that are not drawn.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,42 +13,51 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from steerlab.figures import marks, selection, style
+from steerlab.metrics.calibrated import CALIBRATED, RAW
 
 FIGURE = "calibration"
-RAW, CALIBRATED = "raw", "calibrated"  # as in steerlab.analyses.calibration
-STATISTIC, BIN = "statistic", "bin"
-METRICS = {
+HELD_OUT = "RealToxicityPrompts continuations, held-out half"  # as steerlab.analyses.calibration names it
+STATISTIC, GROUP, BIN = "statistic", "group", "bin"
+METRICS = {  # of those of steerlab.analyses.calibration the ones that are drawn, with their headings
     "spearman": "Spearman",
     "auroc": "AUROC at 0.5",
     "mean_absolute_error": "Mean abs. error",
     "expected_calibration_error": "Calibr. error",
 }
+GROUPED = {  # and of those of groups the ones that the caption says
+    "average_max_toxicity_of_25": "the average maximum of 25",
+    "toxicity_probability_of_4": "the probability that one of 4 has 0.5 or more",
+}
 COLUMNS = [
-    "part", "corpus", "scorer", "scale", "metric", "value", "low", "high", "n", "refused",
+    "part", "corpus", "scorer", "scale", "metric", "value", "low", "high", "perspective", "n", "refused",
     "confidence", "bin_from", "bin_to", "mean_local", "note", "shipped",
 ]  # fmt: skip
 
-_COLOURS = ("#117733", "#AA4499", "#332288", "#661100")  # of Tol's muted scheme: no method has them
-_MARKERS = ("o", "s", "D", "^")
+_COLOURS = ("#117733", "#AA4499", "#332288", "#661100", "#88CCEE", "#CC6677")  # Tol's muted ones: no method has them
+_MARKERS = ("o", "s", "D", "^", "v", "P")
+MOST = len(_COLOURS)  # scorers that are drawn
 _SIZE = 8  # points, of the words
 _PANEL, _LEFT, _GAP = 1.84, 0.56, 0.28  # inches: side of a panel, room before the first, between two
-_LINE, _ENTRIES = 0.17, 0.19  # inches: a line of the table, of the legend
+_LINE, _ENTRIES = 0.17, 0.185  # inches: a line of the table, of the legend
 _COLUMNS = (1.02, 1.92, 2.79, 3.73)  # inches: where the columns of numbers begin
 
 
 def table(
     statistics: pd.DataFrame, reliability: pd.DataFrame, *, scorers: Collection[str] = (), shipped: bool = False
 ) -> pd.DataFrame:
-    """Rows of part "statistic" (value, low, high, n, refused, ...) and then "bin" (metric mean_perspective).
+    """Rows of part "statistic" (value, low, high, n, refused, ...), "group" (also perspective: the same number of
+    Perspective's own scores) and then "bin" (metric mean_perspective).
 
     statistics, reliability: as from steerlab.analyses.calibration.calibrate; of these the rows of the named scorers, or
     all. shipped: whether they were read from the files that come with the project. Raises ValueError where nothing is
     left to draw.
     """
     bins = reliability.rename(columns={"mean_perspective": "value"}).assign(part=BIN, metric="mean_perspective")
-    both = pd.concat([statistics.assign(part=STATISTIC), bins], ignore_index=True)
+    is_drawn = statistics.metric.isin(list(METRICS))
+    parts = [statistics[is_drawn].assign(part=STATISTIC), statistics[~is_drawn].assign(part=GROUP), bins]
+    both = pd.concat(parts, ignore_index=True)
     both = both[both.scorer.isin(list(scorers))] if scorers else both
-    if set(both.part) != {STATISTIC, BIN}:
+    if not {STATISTIC, BIN} <= set(both.part):
         raise ValueError(
             f"figure {FIGURE}: no statistics or no bins of {list(scorers) or 'any scorer'}; calibrate the scorers first"
         )
@@ -56,9 +66,9 @@ def table(
 
 def plot(table: pd.DataFrame) -> Figure:
     """table: what `table` returns, also when read from its CSV."""
-    corpora, scorers = (list(dict.fromkeys(table[name])) for name in ("corpus", "scorer"))
+    corpora, scorers = list(dict.fromkeys(table.corpus)), list(dict.fromkeys(table.scorer))[:MOST]
     lines = len(corpora) * (1 + 2 * len(scorers)) + 1
-    below, above = 0.5 + _LINE * (lines + 0.8), 0.42 + _ENTRIES * len(scorers)
+    below, above = 0.5 + _LINE * (lines + 0.8), 0.47 + _ENTRIES * (1 + len(scorers))
     height = below + _PANEL + above
     with style.context():
         figure = Figure(figsize=(style.WIDTH, height))
@@ -69,24 +79,37 @@ def plot(table: pd.DataFrame) -> Figure:
             for number, scorer in enumerate(scorers):
                 _draw(panel, of_corpus[(of_corpus.part == BIN) & (of_corpus.scorer == scorer)], number)
             _finish(panel, str(corpus), of_corpus, first=place == 0)
-        handles = [_handle(number, scale, label=f"{_short(scorer)}, {scale}")
-                   for scale in (RAW, CALIBRATED) for number, scorer in enumerate(scorers)]  # fmt: skip
-        figure.legend(handles=handles, loc="upper center", ncols=2, columnspacing=1.2, borderaxespad=0.2)
+        short = selection.short_names(scorers)
+        named = [_handle(number, CALIBRATED, label=short[scorer]) for number, scorer in enumerate(scorers)]
+        plain = {"color": marks.GREY, "marker": "o"}
+        scales = [_handle(0, RAW, label=RAW, **plain),
+                  _handle(0, CALIBRATED, label=CALIBRATED, **plain, markerfacecolor=marks.GREY)]  # fmt: skip
+        at_top = {"loc": "upper center", "columnspacing": 1.2, "borderaxespad": 0.2, "labelspacing": 0.3}
+        figure.legend(handles=scales, ncols=2, **at_top)  # pyright: ignore[reportArgumentType]
+        figure.legend(handles=named, ncols=1, bbox_to_anchor=(0.5, 1 - _ENTRIES / height), **at_top)  # pyright: ignore[reportArgumentType]
         _numbers(figure, table, corpora, scorers, height)
     return figure
 
 
 def facts(table: pd.DataFrame) -> dict[str, str]:
-    """For captions/calibration.rst, each a phrase: scorers, corpora (with n), interval, refused, notes, shipped.
+    """For captions/calibration.rst, each a phrase: scorers, corpora (with n and the share of toxic texts), interval,
+    grouped (numbers of groups of held-out texts beside Perspective's), drawn, refused, notes, shipped.
 
-    refused, notes and shipped are empty where there is nothing to say.
+    grouped, drawn (the scorers that are, where not all are), refused, notes and shipped are empty where there is
+    nothing to say.
     """
-    rows = table[table.part == STATISTIC]
+    rows, groups = (table[table.part == part] for part in (STATISTIC, GROUP))
+    scorers = list(dict.fromkeys(rows.scorer))
     refused = rows.groupby(["scorer", "corpus"], sort=False)["refused"].max().reset_index().to_dict("records")
     noted = rows[rows.note.notna() & (rows.note != "")].to_dict("records")
     return {
-        "scorers": selection.listed(dict.fromkeys(rows.scorer)),
-        "corpora": "; ".join(f"{name} ({_texts(part.n)})" for name, part in rows.groupby("corpus", sort=False)),
+        "scorers": selection.listed(scorers),
+        "corpora": "; ".join(
+            f"{name} ({_texts(part.n)}, {_toxic(part)} toxic by Perspective)"
+            for name, part in groups.groupby("corpus", sort=False)
+        ),
+        "grouped": "; ".join(_groups(groups)),
+        "drawn": selection.listed(scorers[:MOST]) if len(scorers) > MOST else "",
         "interval": f"{100 * rows.confidence.iloc[0]:g} % percentile bootstrap interval over texts",
         "refused": "; ".join(
             f"{_texts([row['refused']])} of {row['corpus']} by {row['scorer']}" for row in refused if row["refused"]
@@ -103,6 +126,26 @@ def _texts(counts: Iterable[float]) -> str:
     """A count of texts, or the range of several: 1,350 texts."""
     low, *_, high = sorted(int(count) for count in [*counts] * 2)
     return f"{low:,}" + (f" to {high:,}" if low < high else "") + (" text" if high == 1 else " texts")
+
+
+def _toxic(rows: pd.DataFrame) -> str:
+    """The share of a corpus' texts that Perspective's score calls toxic; scorers may have left out different ones."""
+    shares = sorted({f"{100 * share:.0f}" for share in rows[rows.metric == "toxic_share"].perspective.dropna()})
+    return f"{' to '.join(dict.fromkeys((shares[0], shares[-1])))} %" if shares else "none known"
+
+
+def _groups(rows: pd.DataFrame) -> Iterator[str]:
+    """A phrase a metric of GROUPED: Perspective's own number of the first corpus, and each scorer's in their order."""
+    rows = rows[rows.corpus == HELD_OUT]
+    for metric, words in GROUPED.items():
+        own = rows[(rows.metric == metric) & rows.value.notna()]
+        if len(own):
+            by_scale = {
+                scale: ", ".join(f"{value:.3f}" for value in own[own.scale == scale].value)
+                for scale in (CALIBRATED, RAW)
+            }
+            theirs = f"{own.perspective.iloc[0]:.3f} by Perspective"
+            yield f"{words} is {theirs}, {by_scale[CALIBRATED]} calibrated and {by_scale[RAW]} raw"
 
 
 def _draw(panel: Axes, rows: pd.DataFrame, number: int) -> None:
@@ -177,7 +220,3 @@ def _estimate(value: float, low: float, high: float) -> str:
         return "–"
     said = [f"{number:.2f}".replace("0.", ".", 1).replace("-", "−") for number in (value, low, high)]
     return f"{said[0]} [{said[1]}, {said[2]}]" if pd.notna([low, high]).all() else said[0]
-
-
-def _short(scorer: str) -> str:
-    return scorer.partition("==")[0]

@@ -17,8 +17,16 @@ PANELS = ("mean_toxicity", "positive_share", "dist_2")
 
 
 def table(grid: pd.DataFrame, *, scorers: Collection[str] = ()) -> pd.DataFrame:
-    """What steerlab.metrics.grid.official_grid returns; of scores, those by `scorers` where any are named."""
-    return grid[grid.scorer.isin([*scorers, NO_SCORER])].reset_index(drop=True) if scorers else grid
+    """What steerlab.metrics.grid.official_grid returns; of scores, those by `scorers` where any are named.
+
+    Raises ValueError where a metric of the grid is by none of these.
+    """
+    kept = grid[grid.scorer.isin([*scorers, NO_SCORER])] if scorers else grid
+    for metric in dict.fromkeys(grid.metric):
+        if metric not in set(kept.metric):
+            known = sorted(set(grid[grid.metric == metric].scorer))
+            raise ValueError(f"figure official_grid: no {metric} by {list(scorers)}; name one of {known}")
+    return kept.reset_index(drop=True)
 
 
 def plot(table: pd.DataFrame) -> Figure:

@@ -18,6 +18,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, SymmetricalLogLocator
 from steerlab import reference as papers
 from steerlab.figures import selection, style
 from steerlab.metrics.bootstrap import CONFIDENCE
+from steerlab.metrics.calibrated import CALIBRATED, RAW, SUFFIX, label
 
 FIGURE = "replication"
 METHOD, TRANSFERRED, FEW = "lm_steer", "transferred_lm_steer", "lm_steer_30"  # as the reference has them
@@ -31,9 +32,12 @@ METRICS = {  # what is compared, in the order of the picture, with its heading
     "dist_2": "dist-2",
     "dist_3": "dist-3",
 }
+OF_TOXICITY = ("average_max_toxicity", "toxicity_probability")
+PERSPECTIVE = "perspective=="  # begins the label of the service itself
+RAW_ABOVE = 10  # continuations a prompt; see `closer`
 BOTH, NOT_RUN, NOT_FOUND, NOT_IN_PAPER = "both", "not run", "paper's not found", "not in the paper"
 _NUMBERS = [
-    "paper", "ours", "ours_raw", "difference", "paper_change_percent", "our_change_percent",
+    "paper", "ours", "ours_raw", "ours_calibrated", "difference", "paper_change_percent", "our_change_percent",
     "paper_spread", "ours_low", "ours_high", "our_change_percent_low", "our_change_percent_high",
 ]  # fmt: skip
 COLUMNS = [
@@ -86,11 +90,11 @@ def table(
     decode_time_ratio where it was measured. model: ours to set beside the paper's GPT2-large; by default that one
     itself if it was run, else the first with an LM-Steer in the metrics. transferred, few: our
     names of what was transferred and of what learnt from 30 texts. scorers: which to use where several scored; they go
-    before the choices' own. A calibrated one goes first where the paper's scorer is Perspective.
+    before the choices' own. Where a scorer's numbers stand raw and calibrated, `closer` says which is compared.
 
     Returns COLUMNS: paper and ours in the metric's units (shares, not percent), NaN where there is none, see status
-    (BOTH, NOT_RUN, NOT_FOUND or NOT_IN_PAPER); ours_raw, the same before its scorer was calibrated to Perspective's
-    scale, where `ours` is calibrated (our_scorer says so); paper_spread, standard deviation over training seeds;
+    (BOTH, NOT_RUN, NOT_FOUND or NOT_IN_PAPER); ours_raw and ours_calibrated, the same number on both scales where there
+    are two, of which `ours` is one (our_scorer says which); paper_spread, standard deviation over training seeds;
     ours_low to ours_high, the bootstrap interval; *_change_percent, of the unsteered model's value, NaN for that model
     itself and where its value is 0; difference = ours - paper; data, "real" or "sample", of ours.
     Raises ValueError where a column is missing or several scorers leave open which one is meant.
@@ -112,6 +116,16 @@ def table(
     compared = pd.DataFrame([line for row in rows for line in _lines(row)], columns=COLUMNS)
     first = [BOTH, NOT_IN_PAPER, NOT_FOUND, NOT_RUN]
     return compared.sort_values("status", key=lambda status: status.map(first.index), kind="stable", ignore_index=True)
+
+
+def closer(metric: str, samples: float) -> str:
+    """The scale, RAW or CALIBRATED, on which a local scorer comes closer to Perspective's number of this metric.
+
+    samples: continuations a prompt. A mean is right on average only calibrated. Calibrated maxima and shares of prompts
+    above a limit come out too low, but of few texts still closer than raw ones; the raw maximum of 25 texts is as close
+    as the calibrated one or closer. Measured on random groups of 4 and of 25 texts (steerlab.analyses.calibration).
+    """
+    return RAW if metric == "average_max_toxicity" and samples > RAW_ABOVE else CALIBRATED
 
 
 def plot(table: pd.DataFrame) -> Figure:
@@ -145,9 +159,10 @@ def plot(table: pd.DataFrame) -> Figure:
 def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, str]:
     """What the caption may say, each a phrase; models, scales and scorers are those of the rows drawn.
 
-    drawn, same_direction, both, not_run, not_found: counts; calibrated: "yes" where ours are, else empty; grades: with
-    their meaning; our_ and paper_ model, scale and scorer, empty where nothing is drawn; interval; sample_data, empty
-    where there is none.
+    drawn, same_direction, both, not_run, not_found: counts; compared: the metrics that we have on both scales, with the
+    one on which they are compared; raw: those of them that are raw; uncalibrated: our toxicity scorers that are neither
+    calibrated nor Perspective; each of the three may be empty; grades: with their meaning; our_ and paper_ model, scale
+    and scorer, empty where nothing is drawn; interval; sample_data, empty where there is none.
     """
     drawn = _drawn(table)
     same = np.sign(drawn.paper_change_percent) == np.sign(drawn.our_change_percent)
@@ -158,11 +173,30 @@ def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, s
         "both": str(counts.get(BOTH, 0)),
         "not_run": str(counts.get(NOT_RUN, 0)),
         "not_found": str(counts.get(NOT_FOUND, 0)),
-        "calibrated": "yes" if table.ours_raw.notna().any() else "",
+        **_scales(table),
         "grades": "; ".join(f"{grade}, {why}" for grade, why in papers.GRADES.items() if grade in set(table.grade)),
         "interval": f"{100 * confidence:g} % percentile bootstrap interval over prompts",
         "sample_data": "sample data" if "sample" in set(table.data) else "",
     } | {name: phrase for side in ("our", "paper") for name, phrase in _sources(drawn, side).items()}
+
+
+def _scales(table: pd.DataFrame) -> dict[str, str]:
+    """Which metrics of toxicity are on which scale."""
+    ours = table[table.metric.isin(OF_TOXICITY) & table.ours.notna()]
+    ours = ours.astype({"our_scorer": str})
+    ours = ours.assign(calibrated=ours.our_scorer.str.endswith(SUFFIX))
+    both = ours[ours.ours_calibrated.notna()]
+    alone = ours[ours.ours_calibrated.isna() & ~ours.calibrated & ~ours.our_scorer.str.startswith(PERSPECTIVE)]
+
+    def named(rows: pd.DataFrame) -> str:
+        return selection.listed(METRICS[metric] for metric in METRICS if metric in set(rows.metric))
+
+    scales = {CALIBRATED: named(both[both.calibrated]), RAW: named(both[~both.calibrated])}
+    return {
+        "compared": " and ".join(f"{words} {scale}" for scale, words in scales.items() if words),
+        "raw": scales[RAW],
+        "uncalibrated": selection.listed(dict.fromkeys(alone.our_scorer)),
+    }
 
 
 def _sources(drawn: pd.DataFrame, side: str) -> dict[str, str]:
@@ -187,17 +221,24 @@ def _pooled(metrics: pd.DataFrame, scorers: Sequence[str]) -> pd.DataFrame:
     cell = ["model", "method", "task", "prompts", "steps", "strength", "metric", "scorer"]
     runs = table[table.seed != "all"].groupby(cell)["seed"].nunique().rename("seeds").reset_index()
     pooled = table[table.seed == "all"].merge(runs, on=cell, how="left")
-    kept = [pooled.iloc[:0].assign(raw=np.nan)]
+    samples = pooled.groupby("metric")["samples"].max()  # one scale a metric, so that its lines can be compared
+    asked = [scorer.removesuffix(SUFFIX) for scorer in scorers]
+    kept = [pooled.iloc[:0].assign(**dict.fromkeys((RAW, CALIBRATED), np.nan))]
     for (model, metric), rows in pooled.groupby(["model", "metric"], sort=False):
-        known = list(dict.fromkeys(rows.scorer))
-        asked = [name for name in dict.fromkeys(scorers) if name in known]
-        if len(known) > 1 and not asked:
+        known = list(dict.fromkeys(rows.scorer.str.removesuffix(SUFFIX)))
+        named = [name for name in dict.fromkeys(asked) if name in known]
+        if len(known) > 1 and not named:
             raise ValueError(f"figure {FIGURE}: {metric} on {model} comes from {known}; name one with `scorers`")
-        used = (asked or known)[0]
-        raw = rows[rows.scorer == used.removesuffix(selection.CALIBRATED)].set_index(cell[:-1])["value"]
-        rows = rows[rows.scorer == used]
-        of_raw = raw.reindex(pd.MultiIndex.from_frame(rows[cell[:-1]])).to_numpy(dtype=float)
-        kept.append(rows.assign(raw=of_raw if used.endswith(selection.CALIBRATED) else np.nan))
+        raw = (named or known)[0]
+        by_scale = {scale: rows[rows.scorer == name] for scale, name in ((RAW, raw), (CALIBRATED, label(raw)))}
+        there = [scale for scale, own in by_scale.items() if len(own)]
+        compared = by_scale[closer(str(metric), samples[metric]) if len(there) > 1 else there[0]]
+        places = pd.MultiIndex.from_frame(compared[cell[:-1]])
+        values = {
+            scale: own.set_index(cell[:-1])["value"].reindex(places).to_numpy(dtype=float) if len(there) > 1 else np.nan
+            for scale, own in by_scale.items()
+        }
+        kept.append(compared.assign(**values))
     return pd.concat(kept).sort_index().reset_index(drop=True)  # models as the metrics name them
 
 
@@ -388,7 +429,8 @@ def _of_ours(row: Mapping, model: str) -> dict[str, object]:
         "metric": row["metric"],
         "prompts": row["prompts"],
         "ours": row["value"],
-        "ours_raw": row.get("raw", np.nan),
+        "ours_raw": row.get(RAW, np.nan),
+        "ours_calibrated": row.get(CALIBRATED, np.nan),
         "our_model": model,
     }
     if "method" not in row:  # a count of parameters, which has no texts
@@ -418,7 +460,9 @@ def _drawn(table: pd.DataFrame) -> pd.DataFrame:
     order; those of sentiment alone come last."""
     rows = table[(table.status == BOTH) & table.paper_change_percent.notna() & table.our_change_percent.notna()]
     several = rows.prompts != "all"
-    heading = rows.metric.map(METRICS) + (", " + rows.prompts + " prompts").where(several, "")
+    scale = rows.our_scorer.astype(str).str.endswith(SUFFIX).map({True: f" ({CALIBRATED})", False: f" ({RAW})"})
+    scale = scale.where(rows.ours_calibrated.notna(), "")
+    heading = rows.metric.map(METRICS) + (", " + rows.prompts + " prompts").where(several, "") + scale
     order = rows.metric.map(list(METRICS).index)
     rows = rows.assign(heading=heading.astype(str), order=order, sentiment=rows.section == "sentiment")
     rows = rows.sort_values(["sentiment", "order", "prompts"], kind="stable")

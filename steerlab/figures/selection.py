@@ -11,6 +11,7 @@ import pandas as pd
 
 from steerlab.figures import style
 from steerlab.metrics.bootstrap import CONFIDENCE
+from steerlab.metrics.calibrated import SUFFIX, label
 
 CELL = ["model", "method", "task", "split", "prompts", "steps", "strength", "seed"]
 COLUMNS = [
@@ -25,9 +26,6 @@ _LEAVE_OUT = {  # the shares of texts that a metric's value does not count; drop
     "perplexity_unscored": ("perplexity", "corpus_perplexity"),
     "perplexity_dropped": ("perplexity",),
 }
-CALIBRATED = (
-    ", calibrated"  # ends the label of a scorer whose scores went through its map (steerlab.analyses.calibration)
-)
 _FAMILIES = {  # how a caption names the scorer of a metric
     "toxicity by": ("mean_toxicity", "average_max_toxicity", "toxicity_probability"),
     "sentiment by": ("mean_sentiment", "positive_share"),
@@ -162,7 +160,26 @@ def scorers_named(rows: pd.DataFrame) -> str:
 
 def scorer_named(scorer: str) -> str:
     """A scorer's label as captions have it: what was done to its scores in brackets."""
-    return f"{scorer.removesuffix(CALIBRATED)} (calibrated)" if scorer.endswith(CALIBRATED) else scorer
+    return f"{scorer.removesuffix(SUFFIX)} (calibrated)" if scorer.endswith(SUFFIX) else scorer
+
+
+def short_names(scorers: Iterable[str]) -> dict[str, str]:
+    """Scorers' labels (`name==version`) as a legend has them: the name without the owner of a repository.
+
+    With the version where two would be called the same, and the whole label where they still are. A scorer and the same
+    one calibrated count as one, ", calibrated" stays.
+    """
+    forms = {}
+    for one in dict.fromkeys(scorer.removesuffix(SUFFIX) for scorer in scorers):
+        name, _, version = one.partition("==")
+        name = name.rpartition("/")[2]
+        forms[one] = (name, f"{name} {version}", one)
+    by_length = [list(names) for names in zip(*forms.values())]
+    named = {
+        one: next(name for name, others in zip(names, by_length) if others.count(name) == 1)
+        for one, names in forms.items()
+    }
+    return named | {label(one): label(name) for one, name in named.items()}
 
 
 def listed(words: Iterable[object]) -> str:
@@ -180,8 +197,8 @@ def counted(numbers: Iterable[float], one: str) -> str:
 
 def _named(scorers: Collection[str]) -> list[str]:
     """Labels as captions have them, a scorer whose scores stand raw and calibrated once."""
-    both = {scorer for scorer in scorers if scorer + CALIBRATED in scorers}
-    own = [scorer for scorer in scorers if scorer.removesuffix(CALIBRATED) not in both or scorer in both]
+    both = {scorer for scorer in scorers if label(scorer) in scorers}
+    own = [scorer for scorer in scorers if scorer.removesuffix(SUFFIX) not in both or scorer in both]
     return [f"{scorer} (raw and calibrated)" if scorer in both else scorer_named(scorer) for scorer in own]
 
 

@@ -1,8 +1,9 @@
 """Toxicity, perplexity and diversity of each method on test prompts: a row a method, its training steps and strength.
 
 A large point is the value over all seeds with its interval, the small points are the seeds. Filled is the primary
-toxicity scorer; every other one, on the same scale of 0 to 1, is hollow, and so are calibrated scores. The dotted line
-is the unsteered model. The rows that were chosen on dev prompts are named so.
+toxicity scorer; hollow are the same one calibrated and every other one, on the same scale of 0 to 1 and as it is (raw);
+the other ones' calibrated numbers stand in the table alone. The dotted line is the unsteered model. The rows that were
+chosen on dev prompts are named so.
 """
 
 import textwrap
@@ -17,6 +18,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFor
 
 from steerlab.figures import selection, style
 from steerlab.metrics.bootstrap import CONFIDENCE
+from steerlab.metrics.calibrated import SUFFIX
 
 FIGURE = "toxicity"
 PANELS = {
@@ -34,7 +36,7 @@ _PITCH, _BETWEEN_METHODS = 0.36, 0.25  # inches a row; the gap, rows
 _PITCH_A_SCORER = 0.09  # inches that each scorer beyond the second adds to a row
 _WIDTHS = (1.55, 1.15, 0.75)
 _TO_SEEDS = 0.24  # rows: from a value down to its seeds
-_LABEL_LETTERS = 18  # in a line
+_LABEL_LETTERS, _LEGEND_LETTERS = 18, 26  # in a line, and in a column of the legend
 _HOLLOW = ("o", "s", "D", "^", "v", "P")  # markers of the other scorers
 _LOG_FROM = 10  # largest over smallest perplexity from which its axis is logarithmic
 
@@ -81,8 +83,7 @@ def table(
 
 def plot(table: pd.DataFrame) -> Figure:
     """table: what `table` returns, also when read from its CSV."""
-    table = table.astype({"seed": str})
-    shown = table[table.metric.isin(list(PANELS))]
+    shown = _shown(table.astype({"seed": str}))
     labels, places = _labels(shown), _places(shown)
     others = list(dict.fromkeys(shown[~shown.primary].scorer))
     pitch = _PITCH + _PITCH_A_SCORER * max(0, len(others) - 1)
@@ -103,20 +104,29 @@ def plot(table: pd.DataFrame) -> Figure:
 def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, str]:
     """The shared phrases and these, each empty where there is nothing to say.
 
-    others: the scorers that are hollow; calibrated: "yes" where one of them is; chosen: what the chosen rows do to the
-    mean toxicity; detectable: the smallest difference from the unsteered model that is found with POWER; base:
-    "unsteered" where its line is drawn.
+    others: the scorers that are hollow; calibrated: "yes" where any numbers are; not_drawn: the scorers whose
+    calibrated numbers stand in the table alone; chosen: what the chosen rows do to the mean toxicity; detectable: the
+    smallest difference from the unsteered model that is found with POWER; base: "unsteered" where its line is drawn.
     """
     table = table.astype({"seed": str})
     pooled = table[table.seed == "all"]
-    drawn = table[table.metric.isin(list(PANELS))]
+    drawn = _shown(table)
+    left = sorted(set(table.scorer) - set(drawn.scorer))
     return selection.phrases(drawn, confidence=confidence) | {
-        "others": selection.listed(map(selection.scorer_named, dict.fromkeys(table[~table.primary].scorer))),
-        "calibrated": "yes" if drawn.scorer.str.endswith(selection.CALIBRATED).any() else "",
+        "others": selection.listed(map(selection.scorer_named, dict.fromkeys(drawn[~drawn.primary].scorer))),
+        "calibrated": "yes" if table.scorer.str.endswith(SUFFIX).any() else "",
+        "not_drawn": selection.listed(scorer.removesuffix(SUFFIX) for scorer in left),
         "chosen": "; ".join(_changes(pooled[pooled.chosen & (pooled.metric == "mean_toxicity")])),
         "detectable": _detectable(pooled, confidence),
         "base": style.label("base") if (table.method == "base").any() else "",
     }
+
+
+def _shown(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows drawn: of calibrated numbers those of the primary scorer alone."""
+    primary = set(table[table.primary & table.metric.isin(_TOXICITY)].scorer)
+    own = ~table.scorer.str.endswith(SUFFIX) | table.scorer.str.removesuffix(SUFFIX).isin(primary)
+    return table[table.metric.isin(list(PANELS)) & own]
 
 
 def _chosen(rows: pd.DataFrame, choices: Sequence[Mapping]) -> pd.Series:
@@ -225,9 +235,10 @@ def _legend(figure: Figure, shown: pd.DataFrame, others: Sequence[str]) -> None:
     large = {"linestyle": "-", "markersize": style.POOLED_SIZE, "markeredgewidth": 1.2}
     toxicity = shown[shown.metric == "average_max_toxicity"]
     (primary,) = toxicity[toxicity.primary].scorer.unique()
-    handles = [marker(f"{_short(primary)}, all seeds" if others else "all seeds", **large)]
+    short = selection.short_names([primary, *others])
+    handles = [marker(f"{short[primary]}, all seeds" if others else "all seeds", **large)]
     handles += [
-        marker(f"{_short(scorer)}, all seeds", marker=_HOLLOW[place % len(_HOLLOW)], markerfacecolor="white", **large)
+        marker(f"{short[scorer]}, all seeds", marker=_HOLLOW[place % len(_HOLLOW)], markerfacecolor="white", **large)
         for place, scorer in enumerate(others)
     ]
     handles.append(marker("one seed", markersize=style.SEED_SIZE, alpha=0.6, markeredgewidth=0))
@@ -237,13 +248,8 @@ def _legend(figure: Figure, shown: pd.DataFrame, others: Sequence[str]) -> None:
 
 
 def _columns(others: Sequence[str]) -> int:
-    """Columns of the legend: the names of calibrated scorers leave room for one."""
-    return 1 if any(scorer.endswith(selection.CALIBRATED) for scorer in others) else 2
-
-
-def _short(scorer: str) -> str:
-    name, _, version = scorer.partition("==")
-    return name + "".join(version.partition(",")[1:])
+    """Columns of the legend: long names, as those of calibrated scorers and of the hub, leave room for one."""
+    return 1 if any(len(name) > _LEGEND_LETTERS for name in selection.short_names(others).values()) else 2
 
 
 # Words --------------------------------------------------------------------------------------------------------------

@@ -15,6 +15,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from steerlab.metrics.calibrated import SHIPPED
+
 PAPERS = ("lm_steer", "hpr", "slim", "latentqa", "cogsteer")
 GRADES = {
     "A": "the paper's own text, or its authors' repository, poster, figure or output file",
@@ -75,11 +77,10 @@ def calibration(statistics: Path | None = None, reliability: Path | None = None)
 
     Columns: COLUMNS and BINS of steerlab.analyses.calibration; a note is "" where there is nothing to say.
     """
-    folder = Path(__file__).parent / "calibration"
-    found = pd.read_csv(statistics or folder / "calibration.csv", dtype={"note": "str"})
+    found = pd.read_csv(statistics or SHIPPED / "calibration.csv", dtype={"note": "str"})
     return {
         "statistics": found.assign(note=found["note"].fillna("")),
-        "reliability": pd.read_csv(reliability or folder / "reliability.csv"),
+        "reliability": pd.read_csv(reliability or SHIPPED / "reliability.csv"),
     }
 
 

@@ -1,38 +1,32 @@
 """The score cache: what paid or rationed services have said of texts, kept for ever in one SQLite file of the store.
 
 An answer stands under its question (who was asked: scorer, version, attributes, languages) and the SHA-256 of the exact
-text; the texts themselves are not kept. Several processes may write at once: the first answer to a question stays. Each
-row bears a seal, so that a flipped bit is found when the row is read; a damaged file is set aside and made again from
-what can be read of it.
+text; the texts themselves are not kept. Several processes may write at once: the first answer to a question stays. A
+damaged file is set aside and made again from what can be read of it (steerlab.scores.cache_file).
 """
 
 import fcntl
 import hashlib
 import json
 import logging
-import shutil
 import sqlite3
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TypeVar
+
+from steerlab.scores import cache_file
+from steerlab.scores.cache_file import COLUMNS, CacheError, is_whole, sealed
 
 log = logging.getLogger(__name__)
 
 FILE = "scores.sqlite"  # in the store
-SCHEMA = 1
 A_LOOK_UP = 500  # texts that one query asks for
+OF_THE_TEXT = {"COMMENT_EMPTY", "COMMENT_TOO_LONG", "NO_UNICODE", "EMPTY", "TOO_LONG"}  # refusals, whatever was asked
 
 T = TypeVar("T")
-
-
-class CacheError(RuntimeError):
-    """A score cache that cannot be used; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +47,10 @@ class Question:
         return cls(scorer, version, tuple(attributes), tuple(languages))
 
     def holds(self, other: "Question") -> bool:
-        """True if an answer to this question answers the other one too: it asks for all its attributes, or for more."""
+        """True if it asks the same service for all that the other one asks for, or for more."""
         alike = (self.scorer, self.version, sorted(self.languages))
-        return alike == (other.scorer, other.version, sorted(other.languages)) and {*other.attributes} <= {
-            *self.attributes
-        }
+        asks_alike = alike == (other.scorer, other.version, sorted(other.languages))
+        return asks_alike and {*other.attributes} <= {*self.attributes}
 
 
 @dataclass(frozen=True)
@@ -93,10 +86,11 @@ class ScoreCache:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._lock = path.with_name(path.name + ".lock").open("a")
+        self._lock = path.with_name(path.name + ".lock").open("a+")
         fcntl.flock(self._lock, fcntl.LOCK_SH)  # whoever rebuilds the file needs it alone
+        self._database: sqlite3.Connection | None = None
         try:
-            self._database = self._opened()
+            self._guarded(self._connection)
         except BaseException:
             self._lock.close()
             raise
@@ -108,37 +102,47 @@ class ScoreCache:
         self.close()
 
     def close(self) -> None:
-        self._database.close()
+        self._disconnect()
         self._lock.close()
 
     def look_up(self, question: Question, texts: Sequence[str]) -> dict[str, Answer]:
-        """The answers that are there, by text. A row whose seal is broken counts as absent, with a line in the log."""
+        """The answers that are there, by text: to this question, else the oldest one to a wider question.
+
+        A refusal of a wider question counts only where its reason is the text's own. A row whose seal is broken counts
+        as absent, with a line in the log.
+        """
         by_digest = {text_digest(text): text for text in texts}
-        found: dict[str, Answer] = {}
-        digests = list(by_digest)
+        found: dict[str, tuple[bool, int, Answer]] = {}  # what is smallest wins: the same question, then the oldest
+        digests, asked = list(by_digest), question.encoded()
         for start in range(0, len(digests), A_LOOK_UP):
-            asked = digests[start : start + A_LOOK_UP]
-            query = f"SELECT {COLUMNS} FROM answers WHERE text IN ({', '.join('?' * len(asked))})"
-            for row in self._page(query, asked):
-                if not _is_whole(row):
-                    log.warning("score cache %s: the answer to text %s is damaged", self.path, _hex(row[0]))
-                elif Question.decoded(row[1]).holds(question):
-                    found[by_digest[row[0]]] = _answer(row)
-        return found
+            some = digests[start : start + A_LOOK_UP]
+            query = f"SELECT {COLUMNS} FROM answers WHERE text IN ({', '.join('?' * len(some))})"
+            for row in self._page(query, some):
+                if not is_whole(row):
+                    log.warning("score cache %s: the answer to text %s is damaged", self.path, row[0].hex())
+                    continue
+                text, is_other = by_digest[row[0]], row[1] != asked
+                counts = not is_other or (row[3] is None or row[3] in OF_THE_TEXT)
+                if counts and Question.decoded(row[1]).holds(question):
+                    one = (is_other, row[5], answer_of(row))
+                    found[text] = min(found.get(text, one), one, key=lambda one: one[:2])
+        return {text: answer for text, (_, _, answer) in found.items()}
 
     def add(self, question: Question, answers: Mapping[str, Answer]) -> None:
         """Write the answers, durably when it returns; a text that has a whole answer to the same question keeps it."""
-        self.add_rows([_row(text_digest(text), question.encoded(), answer) for text, answer in answers.items()])
+        self.add_rows([row_of(text_digest(text), question, answer) for text, answer in answers.items()])
 
     def add_rows(self, rows: Sequence[tuple]) -> None:
-        """`add` for rows as `rows` gives them."""
+        """`add` for rows as `row_of` makes them."""
 
         def write() -> None:
-            with self._database:  # one transaction
+            database = self._connection()
+            database.execute("BEGIN IMMEDIATE")
+            with database:
                 for row in rows:
-                    there = self._database.execute(_ONE, row[:2]).fetchone()
-                    if there is None or not _is_whole(there):
-                        self._database.execute(f"REPLACE INTO answers ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+                    there = database.execute(_ONE, row[:2]).fetchone()
+                    if there is None or not is_whole(there):
+                        cache_file.insert(database, row)
 
         if rows:
             self._guarded(write)
@@ -146,220 +150,72 @@ class ScoreCache:
     def rows(self) -> Iterator[tuple]:
         """All rows in the order of (text, question), as COLUMNS has them. Their seals are not tested."""
         last: tuple = (b"", "")
-        query = f"SELECT {COLUMNS} FROM answers WHERE (text, question) > (?, ?) ORDER BY text, question LIMIT 10000"
-        while page := self._page(query, last):
+        while page := self._page(_PAGE, last):
             yield from page
             last = page[-1][:2]
 
-    def _page(self, query: str, values: Sequence) -> list[tuple]:
-        return self._guarded(lambda: self._database.execute(query, values).fetchall())
-
     def row(self, text: bytes, question: str) -> tuple | None:
-        """The row of one text and question, or None."""
+        """The row of one text (its SHA-256) and question (encoded), or None."""
         return next(iter(self._page(_ONE, (text, question))), None)
 
     def faults(self) -> list[str]:
         """What is wrong with the file, one line each: SQLite's own check, then every broken seal. Reads all of it."""
         try:
-            found = [row[0] for row in self._database.execute("PRAGMA integrity_check(10)") if row[0] != "ok"]
-            broken = sum(not _is_whole(row) for row in self.rows()) if not found else 0
+            checked = self._connection().execute("PRAGMA integrity_check(10)").fetchall()
+            found = [line for (line,) in checked if line != "ok"]
+            if not found:
+                broken = sum(not is_whole(row) for row in self._connection().execute(f"SELECT {COLUMNS} FROM answers"))
+                found = [f"{broken} rows whose seal is broken"] if broken else []
         except sqlite3.DatabaseError as error:
             return [str(error)]
-        return found + ([f"{broken} rows whose seal is broken"] if broken else [])
+        return found
 
-    def rebuild(self) -> tuple[int, Path]:
-        """Set the file aside and make it again from what can be read; returns (rows read, where the old one lies)."""
-        with suppress(sqlite3.DatabaseError, AttributeError):
+    def rebuild(self) -> tuple[int, Path | None]:
+        """Make the file again from what can be read: (rows read, where the old one lies), as cache_file.rebuild."""
+        self._disconnect()
+        return cache_file.rebuild(self.path, self._lock)
+
+    def _connection(self) -> sqlite3.Connection:
+        if self._database is None:
+            self._database = cache_file.connect(self.path)
+        return self._database
+
+    def _disconnect(self) -> None:
+        if self._database is not None:
             self._database.close()
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise CacheError(
-                f"score cache {self.path} is damaged and another process has it open; end that one and run again"
-            ) from None
-        aside = self.path.with_name(f"{self.path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
-        for suffix in ("", "-wal", "-shm"):
-            with suppress(FileNotFoundError):
-                self.path.with_name(self.path.name + suffix).rename(aside.with_name(aside.name + suffix))
-        self._database = self._opened()
-        count = 0
-        for rows in _readable(aside):
-            whole = [row for row in rows if _is_whole(row)]
-            self.add_rows(whole)
-            count += len(whole)
-        fcntl.flock(self._lock, fcntl.LOCK_SH)
-        log.warning("score cache %s was damaged: %d rows were read from it; it lies at %s", self.path, count, aside)
-        return count, aside
+            self._database = None
 
-    def _opened(self) -> sqlite3.Connection:
-        try:
-            return _connect(self.path)
-        except sqlite3.DatabaseError as error:
-            if not _is_damage(error):
-                raise CacheError(f"score cache {self.path} cannot be opened: {error}") from error
-            self.rebuild()
-            return self._database
+    def _page(self, query: str, values: Sequence) -> list[tuple]:
+        return self._guarded(lambda: self._connection().execute(query, values).fetchall())
 
     def _guarded(self, work: Callable[[], T]) -> T:
         """`work`, once more after a rebuild where the file turns out to be damaged."""
         try:
-            return work()
-        except sqlite3.DatabaseError as error:
-            if not _is_damage(error):
-                raise CacheError(
-                    f"score cache {self.path}: {error}; free its disk or its lock and run again"
-                ) from error
+            try:
+                return work()
+            except sqlite3.DatabaseError as error:
+                if not cache_file.is_damage(error):
+                    raise
             self.rebuild()
             return work()
+        except sqlite3.DatabaseError as error:
+            raise CacheError(f"score cache {self.path}: {error}; free its disk or its lock and run again") from error
 
 
 # ---- rows ----
 
-COLUMNS = "text, question, scores, refusal, response, at, seal"
 _ONE = f"SELECT {COLUMNS} FROM answers WHERE text = ? AND question = ?"
-_TABLE = """
-CREATE TABLE answers (
-  text BLOB NOT NULL, question TEXT NOT NULL, scores TEXT NOT NULL, refusal TEXT, response BLOB NOT NULL,
-  at INTEGER NOT NULL, seal BLOB NOT NULL, PRIMARY KEY (text, question)
-) WITHOUT ROWID
-"""  # rows lie in the order of their text's hash, so a damaged page loses its own texts and no others
-
-
-def _row(text: bytes, question: str, answer: Answer) -> tuple:
-    response = zlib.compress(answer.response.encode()) if answer.response else b""
-    row = (text, question, json.dumps(dict(answer.scores), sort_keys=True), answer.refusal, response, answer.at)
-    return (*row, _seal(row))
-
-
-def _answer(row: tuple) -> Answer:
-    _, _, scores, refusal, response, at, _ = row
-    return Answer(json.loads(scores), refusal, zlib.decompress(response).decode() if response else "", at)
+_PAGE = f"SELECT {COLUMNS} FROM answers WHERE (text, question) > (?, ?) ORDER BY text, question LIMIT 10000"
 
 
 def row_of(text: bytes, question: Question, answer: Answer) -> tuple:
     """A row as `add_rows` takes it. text: SHA-256 of the text, 32 bytes."""
-    return _row(text, question.encoded(), answer)
+    response = zlib.compress(answer.response.encode()) if answer.response else b""
+    scores = json.dumps(dict(answer.scores), sort_keys=True)
+    return sealed((text, question.encoded(), scores, answer.refusal, response, answer.at))
 
 
 def answer_of(row: tuple) -> Answer:
-    """What a row says; raises CacheError for one whose seal is broken."""
-    if not _is_whole(row):
-        raise CacheError(f"the answer to text {_hex(row[0])} is damaged; call `scores verify --repair`")
-    return _answer(row)
-
-
-def _seal(row: tuple) -> bytes:
-    return hashlib.blake2b(repr(row).encode("utf-8", "surrogatepass"), digest_size=8).digest()
-
-
-def _is_whole(row: tuple) -> bool:
-    return _seal(row[:-1]) == row[-1]
-
-
-def _hex(text: object) -> str:
-    return text.hex() if isinstance(text, bytes) else repr(text)
-
-
-# ---- the file ----
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(path, timeout=60)
-    try:
-        database.execute(f"PRAGMA journal_mode={journal(path)}")
-        database.execute("PRAGMA synchronous=FULL")  # an answer that was paid for outlives a power cut
-        found = database.execute("PRAGMA user_version").fetchone()[0]
-        if found == 0:
-            _create(database)
-        elif found != SCHEMA:
-            raise CacheError(
-                f"score cache {path} has schema version {found}, this code reads {SCHEMA}; "
-                "export it with the version that wrote it and merge the export here"
-            )
-        database.execute("SELECT text FROM answers LIMIT 1").fetchone()
-        return database
-    except BaseException:
-        database.close()
-        raise
-
-
-def _create(database: sqlite3.Connection) -> None:
-    database.execute("BEGIN IMMEDIATE")
-    with database:
-        if database.execute("PRAGMA user_version").fetchone()[0] == 0:  # nobody was faster
-            database.execute(_TABLE)
-            database.execute(f"PRAGMA user_version={SCHEMA}")
-
-
-def journal(path: Path, mounts: str | None = None) -> str:
-    """SQLite's journal for a file: "wal", or "delete" on a network file system, which has not the shared memory of WAL.
-
-    mounts: the text of /proc/self/mounts; None reads it.
-    """
-    if mounts is None:
-        mounts = Path("/proc/self/mounts").read_text() if Path("/proc/self/mounts").exists() else ""
-    folder = path.absolute().parent.resolve()
-    best, kind = "", ""
-    for line in mounts.splitlines():
-        _, point, found = line.split()[:3]
-        point = point.replace("\\040", " ")
-        if folder.is_relative_to(point) and len(point) >= len(best):
-            best, kind = point, found
-    if kind.removeprefix("fuse.") in NETWORK:
-        log.info("score cache %s lies on %s: rollback journal instead of WAL", path, kind)
-        return "delete"
-    return "wal"
-
-
-NETWORK = {
-    "nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "afs", "9p", "sshfs",
-    "pvfs2", "orangefs", "panfs", "wekafs", "virtiofs",
-}  # fmt: skip
-
-
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
-def _readable(path: Path) -> Iterator[list[tuple]]:
-    """Rows that can still be read, by ranges of the hash that are halved until each is readable or very small."""
-    smallest = 2**64 // max(16 * path.stat().st_size // PAGE, 2**8)
-    query = f"SELECT {COLUMNS} FROM answers WHERE text >= ? AND text < ?"
-    with _repaired(path) as database:
-        ranges = [(start * 2**56, (start + 1) * 2**56) for start in range(2**8)]
-        while ranges:
-            low, high = ranges.pop()
-            end = high.to_bytes(8) if high < 2**64 else b"\xff" * 33
-            try:
-                yield database.execute(query, (low.to_bytes(8), end)).fetchall()
-            except (sqlite3.Error, UnicodeError):
-                if high - low > smallest:
-                    middle = (low + high) // 2
-                    ranges += [(low, middle), (middle, high)]
-
-
-PAGE = 4096  # bytes, SQLite's default
-
-
-@contextmanager
-def _repaired(path: Path) -> Iterator[sqlite3.Connection]:
-    """The damaged file opened to read; where its first page is lost, a copy with the first page of a new file.
-
-    The first page says what tables there are and where they start, which is alike in all score caches.
-    """
-    with TemporaryDirectory(dir=path.parent) as folder, closing(sqlite3.connect(path)) as database:
-        try:
-            database.execute("SELECT text FROM answers LIMIT 0")
-            yield database
-            return
-        except sqlite3.Error:
-            log.debug("the first page of %s cannot be read", path)
-        copy, new = Path(folder) / "copy", Path(folder) / "new"
-        shutil.copyfile(path, copy)
-        _connect(new).close()
-        first = bytearray(new.read_bytes()[:PAGE])
-        first[28:32] = (path.stat().st_size // PAGE).to_bytes(4)  # pages in the file
-        with copy.open("r+b") as file:
-            file.write(first)
-        with closing(sqlite3.connect(copy)) as database:
-            yield database
+    """What a whole row says."""
+    _, _, scores, refusal, response, at, _ = row
+    return Answer(json.loads(scores), refusal, zlib.decompress(response).decode() if response else "", at)

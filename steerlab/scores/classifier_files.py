@@ -19,13 +19,16 @@ def name_and_version(definition: Mapping[str, Any]) -> tuple[str, str]:
     """What scores are labelled with. definition: of the configuration, with `repo` and `revision`, or with `path`.
 
     From the hub: the repository and the first 12 digits of its commit; from a folder: its name and the first 12 digits
-    (hex) of a digest of its files.
+    (hex) of a digest of its files. Behind them what is read off it: one label or two, and an activation of one's own.
     """
+    read_off = "-".join(definition[key] for key in ("label", "against") if key in definition)
+    if definition.get("activation", "auto") != "auto":
+        read_off += f",{definition['activation']}"
     if "path" not in definition:
-        return definition["repo"], definition["revision"][:12]
+        return definition["repo"], f"{definition['revision'][:12]}:{read_off}"
     folder = Path(definition["path"]).resolve()
-    about = [(file, file.stat()) for file in files(folder)]
-    return folder.name, _digest(tuple((file, status.st_size, status.st_mtime_ns) for file, status in about))[:12]
+    about = tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files(folder))
+    return folder.name, f"{_digest(about)[:12]}:{read_off}"
 
 
 def files(folder: Path) -> list[Path]:

@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from steerlab.progress import progress
-from steerlab.scores.cache import Answer, CacheError, Question, ScoreCache, answer_of, row_of
+from steerlab.scores.cache import Answer, Question, ScoreCache, answer_of, row_of
+from steerlab.scores.cache_file import CacheError, copied, is_whole
 from steerlab.store import write_atomically
 
 TABLE, CARD = "scores.parquet", "README.md"
@@ -38,7 +39,7 @@ A_GROUP = 50_000  # rows
 
 @dataclass(frozen=True)
 class Merged:
-    """What a merge did: rows that are new, rows that both had alike, and the conflicts.
+    """What a merge did: rows that are new, rows that both had alike, rows of theirs that are damaged, and conflicts.
 
     conflicts: one row each, with text_sha256, question, ours, theirs (a score or a refusal), difference (NaN where one
     of them refused).
@@ -46,16 +47,22 @@ class Merged:
 
     new: int
     alike: int
+    damaged: int
     conflicts: pd.DataFrame
 
 
 def export(cache: ScoreCache, folder: Path) -> int:
     """Write scores.parquet and its card into a folder; returns the rows. The same rows give the same bytes.
 
-    Raises CacheError for a damaged row.
+    Damaged rows are left out.
     """
     counts = statistics(cache)
-    groups = progress(_grouped(cache), total=-(-int(counts["texts"].sum()) // A_GROUP), desc="export", unit="group")
+    groups = progress(
+        _grouped(filter(is_whole, cache.rows())),
+        total=-(-int(counts["texts"].sum()) // A_GROUP),
+        desc="export",
+        unit="group",
+    )
 
     def write(path: Path) -> None:
         with pq.ParquetWriter(path, COLUMNS, compression="zstd") as writer:
@@ -73,13 +80,15 @@ def merge(cache: ScoreCache, other: Path) -> Merged:
     A text that both have keeps the answer that is here; where they differ, that is a conflict. Raises CacheError for a
     file that is neither; the rows before a wrong one are then there, which does no harm.
     """
-    new = alike = 0
+    new = alike = damaged = 0
     conflicts = []
     for rows in _read(other):
         fresh = []
         for row in rows:
             there = cache.row(row[0], row[1])
-            if there is None:
+            if not is_whole(row):
+                damaged += 1
+            elif there is None or not is_whole(there):
                 fresh.append(row)
             elif _said(there) == _said(row):
                 alike += 1
@@ -88,13 +97,13 @@ def merge(cache: ScoreCache, other: Path) -> Merged:
         cache.add_rows(fresh)
         new += len(fresh)
     columns = ["text_sha256", "question", "ours", "theirs", "difference"]
-    return Merged(new, alike, pd.DataFrame(conflicts, columns=columns))
+    return Merged(new, alike, damaged, pd.DataFrame(conflicts, columns=columns))
 
 
 def statistics(cache: ScoreCache) -> pd.DataFrame:
     """One row a question: scorer, version, attributes, languages, texts, refused, first and last day of an answer."""
     found: dict[str, dict[str, Any]] = {}
-    for row in cache.rows():
+    for row in filter(is_whole, cache.rows()):
         one = found.setdefault(row[1], {"texts": 0, "refused": 0, "first": row[5], "last": row[5]})
         one["texts"] += 1
         one["refused"] += row[3] is not None
@@ -109,8 +118,7 @@ def statistics(cache: ScoreCache) -> pd.DataFrame:
     return pd.DataFrame(table, columns=columns)
 
 
-def _grouped(cache: ScoreCache) -> Iterator[list[tuple]]:
-    rows = cache.rows()
+def _grouped(rows: Iterator[tuple]) -> Iterator[list[tuple]]:
     while group := list(itertools.islice(rows, A_GROUP)):
         yield group
 
@@ -126,7 +134,7 @@ def _exported(row: tuple) -> dict[str, Any]:
         "version": asked.version,
         "attributes": list(asked.attributes),
         "languages": list(asked.languages),
-        "scores": json.dumps(dict(answer.scores), sort_keys=True),
+        "scores": row[2],
         "refusal": answer.refusal,
         "response": answer.response,
         "scored_at": datetime.fromtimestamp(answer.at, UTC),
@@ -141,6 +149,8 @@ def _imported(line: dict[str, Any]) -> tuple:
     scores = {str(name): float(score) for name, score in json.loads(line["scores"]).items()}
     if not scores and not line["refusal"]:
         raise ValueError(f"neither scores nor a refusal for text {line['text_sha256']}")
+    if not all(0 <= score <= 1 for score in scores.values()):
+        raise ValueError(f"a score outside 0 to 1 for text {line['text_sha256']}")
     at = int(line["scored_at"].timestamp())
     return row_of(digest, asked, Answer(scores, line["refusal"], line["response"], at))
 
@@ -152,8 +162,8 @@ def _read(other: Path) -> Iterator[list[tuple]]:
     with path.open("rb") as file:
         is_parquet = file.read(4) == b"PAR1"
     if not is_parquet:
-        with ScoreCache(path) as theirs:
-            yield from _grouped(theirs)
+        with copied(path) as copy, ScoreCache(copy) as theirs:
+            yield from _grouped(theirs.rows())
         return
     try:
         for batch in pq.ParquetFile(path).iter_batches(A_GROUP, columns=COLUMNS.names):

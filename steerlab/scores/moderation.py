@@ -4,14 +4,12 @@ A hosted model or one served at home. The score is the largest of the chosen cat
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
-
-import requests
 
 from steerlab.scores import services
 from steerlab.scores.cache import Answer, Question, now
-from steerlab.scores.network import Connection, ServiceStopped, Unavailable, retry_after
+from steerlab.scores.connection import Connection, ServiceStopped, Unavailable, key_of, probabilities, unavailable
 
 KEY = services.KEYS["moderation"]
 
@@ -31,8 +29,9 @@ class Moderation:
         self.version = services.version(self.name, {"base_url": base_url, "model": model})
         self.question = Question(self.name, self.version, ())
         self._address, self._model, self._categories = base_url.rstrip("/") + "/moderations", model, tuple(categories)
-        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._timeout, self._connection = timeout, Connection()
+        key = key_of(self.name, key)
+        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+        self._connection = Connection(self.name, headers, timeout)
 
     def refusal(self, text: str) -> str | None:
         try:
@@ -42,45 +41,52 @@ class Moderation:
         return None if text else "EMPTY"
 
     def ask(self, text: str) -> Answer:
-        body = {"model": self._model, "input": text}
+        got = self._connection.send(self._address, json.dumps({"model": self._model, "input": text}).encode(), {})
         try:
-            got = self._connection.session.post(self._address, json=body, headers=self._headers, timeout=self._timeout)
-        except requests.RequestException as error:
-            raise Unavailable(type(error).__name__) from None
-        try:
-            response = got.json()
-        except requests.JSONDecodeError:
+            response = json.loads(got.content)
+        except ValueError:
             response = None
         if got.status_code != 200:
-            return self._refused(got, response)
-        return Answer(self._scores(response), None, json.dumps(response, sort_keys=True, separators=(",", ":")), now())
+            return self._refused(got.status_code, got.headers, response)
+        return Answer(self._scores(response), None, _compact(response), now())
 
     def score(self, answer: Answer) -> float:
-        if missing := sorted(set(self._categories) - set(answer.scores)):
-            known = ", ".join(sorted(answer.scores))
-            raise ServiceStopped(
-                f"moderation: {self._model} has no category {missing[0]!r}; name others of {known} in "
-                "scores.moderation.categories"
-            )
-        return max(answer.scores[category] for category in self._categories)
+        return max(answer.scores[category] for category in self._known(answer.scores))
 
     def _scores(self, response: Any) -> dict[str, float]:
         try:
-            return {name: float(score) for name, score in response["results"][0]["category_scores"].items()}
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+            found = probabilities(response["results"][0]["category_scores"])
+        except (KeyError, IndexError, TypeError):
             raise Unavailable("an answer without scores") from None
+        self._known(found)
+        return found
 
-    def _refused(self, got: requests.Response, response: Any) -> Answer:
+    def _known(self, scores: Mapping[str, float]) -> tuple[str, ...]:
+        """The chosen categories; raises ServiceStopped where the model has not all of them."""
+        if missing := sorted(set(self._categories) - set(scores)):
+            raise ServiceStopped(
+                f"moderation: {self._model} has no category {missing[0]!r}; name others of {', '.join(sorted(scores))} "
+                "in scores.moderation.categories"
+            )
+        return self._categories
+
+    def _refused(self, status: int, headers: Mapping[str, str], response: Any) -> Answer:
+        """The answer that is a refusal for good; raises what other statuses mean. Its own words are not repeated."""
         told = response.get("error") if isinstance(response, dict) else None
         code = str(told.get("code") or "") if isinstance(told, dict) else ""
-        if code in ("string_above_max_length", "context_length_exceeded") or got.status_code == 413:
-            return Answer({}, "TOO_LONG", json.dumps(response, sort_keys=True), now())
+        if code in TOO_LONG or status == 413:
+            return Answer({}, "TOO_LONG", "", now())
         if code == "insufficient_quota":
             raise ServiceStopped("moderation: the quota is spent; fill it up and run again, scores are kept")
-        if got.status_code == 429:
-            raise Unavailable("HTTP 429", throttled=True, retry_after=retry_after(got.headers))
-        if got.status_code >= 500:
-            raise Unavailable(f"HTTP {got.status_code}", retry_after=retry_after(got.headers))
-        if got.status_code in (401, 403):
-            raise ServiceStopped(f"moderation: the key is refused (HTTP {got.status_code}); set {KEY}")
-        raise ServiceStopped(f"moderation: HTTP {got.status_code} {code}; check scores.moderation.base_url and model")
+        if again := unavailable(status, headers):
+            raise again
+        if status in (401, 403):
+            raise ServiceStopped(f"moderation: the key is refused (HTTP {status}); set {KEY}")
+        raise ServiceStopped(f"moderation: HTTP {status} {code}; check scores.moderation.base_url and model")
+
+
+TOO_LONG = {"string_above_max_length", "context_length_exceeded"}
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))

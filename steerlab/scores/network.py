@@ -4,52 +4,35 @@ One thread writes to the score cache, others wait for answers. Several processes
 quota and do not ask for each other's texts. Whatever was answered before a kill, a Ctrl-C or a stop is in the cache.
 """
 
-import email.utils
 import logging
 import math
 import os
 import random
 import threading
-import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
-import requests
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
 from tenacity.nap import sleep_using_event
 
 from steerlab.progress import note, progress_of
-from steerlab.scores import ScorerError
 from steerlab.scores.cache import FILE, Answer, Question, ScoreCache, now, text_digest
+from steerlab.scores.cache_file import CacheError
+from steerlab.scores.connection import ServiceStopped, Unavailable
 from steerlab.scores.quota import SHARE, Claims, Quota
 
 log = logging.getLogger(__name__)
 
-ATTEMPTS = 20  # with waits of up to a minute: a quarter of an hour
+ATTEMPTS = 20  # of a text that the service fails on
+PATIENCE = 900.0  # seconds of nothing but "too fast"
 LONGEST_WAIT = 60.0  # seconds, where the service names none: a quota by the minute is full again by then
 WORKERS = 64  # requests at once, at most
 AHEAD = 4  # texts in hand a worker, so that a slow disk does not leave the quota unused
 A_WRITE = 0.1  # seconds of answers that are written together: each write waits for the disk
-
-
-class ServiceStopped(ScorerError):
-    """A service that will give no more scores until somebody does something; the message says what."""
-
-
-class Unavailable(Exception):
-    """No score this time; another attempt may bring one.
-
-    throttled: the service says that requests come too fast; retry_after: seconds that it asked to wait, None if none.
-    """
-
-    def __init__(self, reason: str, *, throttled: bool = False, retry_after: float | None = None) -> None:
-        super().__init__(reason)
-        self.throttled, self.retry_after = throttled, retry_after
 
 
 class Service(Protocol):
@@ -74,23 +57,6 @@ class Service(Protocol):
     def score(self, answer: Answer) -> float:
         """The number that tables show, of an answer that is no refusal."""
         ...
-
-
-class Connection(threading.local):
-    """A connection a thread; `requests` sends each request once, and never again by itself."""
-
-    def __init__(self) -> None:
-        self.session = requests.Session()
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a Retry-After header asks for, given as a number or as a date."""
-    value = headers.get("retry-after", "")
-    with suppress(ValueError):
-        return max(0.0, float(value))
-    with suppress(TypeError, ValueError):
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    return None
 
 
 class NetworkScorer:
@@ -153,11 +119,14 @@ class _Asking:
         self._stopped = threading.Event()
         self._quota = Quota(store / f"{service.name}.quota", quota, self._stopped)
         self._claims = Claims(store / f"{service.name}.claims")
+        self._failed: dict[str, Unavailable] = {}  # texts that the service fails on
+        self._answered = 0  # since the last of them
+        self._waits = False
         self._workers = min(WORKERS, max(2, math.ceil(4 * quota)))
         self._retrying = Retrying(
             retry=retry_if_exception_type(Unavailable),
             wait=self._rest,
-            stop=stop_after_attempt(ATTEMPTS),
+            stop=self._is_over,
             sleep=sleep_using_event(self._stopped),
             reraise=True,
         )
@@ -182,8 +151,12 @@ class _Asking:
                     else:
                         pending[pool.submit(self._retrying, self._ask, text)] = text
                 done, _ = wait(pending, timeout=A_WRITE)
-                found |= self._keep(pending, done, bar.update)
+                found |= (came := self._keep(pending, done))
+                bar.update(len(came))
                 if elsewhere and not waiting and not pending:
+                    if not self._waits:
+                        note(f"{self._service.name}: another process asks for {len(elsewhere):,} of the texts; waiting")
+                    self._waits = True
                     self._stopped.wait(0.2)
                     waiting.extend(elsewhere)
                     elsewhere.clear()
@@ -196,6 +169,8 @@ class _Asking:
             bar.close()
             pool.shutdown()
             self._claims.close()
+        if self._failed:
+            raise self._failure()
         return found
 
     def _ask(self, text: str) -> Answer:
@@ -208,38 +183,63 @@ class _Asking:
         error = state.outcome.exception() if state.outcome else None
         assert isinstance(error, Unavailable)
         seconds = error.retry_after or _BACK_OFF(state)
+        if seconds >= 10:
+            log.warning("%s: %s, a rest of %.0f s", self._service.name, error, seconds)
         if error.throttled:
             self._quota.pause(seconds)
             return 0.0
         return seconds
 
-    def _keep(
-        self, pending: dict[Future[Answer], str], done: set[Future[Answer]], count: Callable[[int], object]
-    ) -> dict[str, Answer]:
-        """Write what came; raises what a thread raised, after the answers of the others are written."""
-        came = {pending[future]: future for future in done}
-        answered = {text: future.result() for text, future in came.items() if not future.exception()}
-        self._cache.add(self._service.question, answered)
-        for future in done:
-            self._claims.release(text_digest(pending.pop(future)))
-        count(len(answered))
-        for future in done:
-            if error := future.exception():
+    def _is_over(self, state: RetryCallState) -> bool:
+        """True after ATTEMPTS of a text, or PATIENCE seconds of one that is throttled."""
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, Unavailable) and error.throttled:
+            return (state.seconds_since_start or 0.0) > PATIENCE
+        return state.attempt_number >= ATTEMPTS
+
+    def _keep(self, pending: dict[Future[Answer], str], done: set[Future[Answer]]) -> dict[str, Answer]:
+        """Write what came, then raise what stops the run. A text that the service fails on is set aside as long as it
+        answers others."""
+        texts = {pending.pop(future): future for future in done}
+        found = {text: future.result() for text, future in texts.items() if not future.exception()}
+        self._cache.add(self._service.question, found)
+        self._answered += len(found)
+        for text, future in texts.items():
+            self._claims.release(text_digest(text))
+            error = future.exception()
+            if isinstance(error, Unavailable) and not error.throttled and self._answered:
+                self._answered = 0
+                self._failed[text] = error
+            elif error:
                 raise self._final(error) from None
-        return answered
+        return found
 
     def _keep_what_came(self, pending: dict[Future[Answer], str]) -> None:
+        """Write what was answered while the run stops; an error here must not hide why it stops."""
         came = {text: future for future, text in pending.items() if future.done() and not future.cancelled()}
-        answered = {text: future.result() for text, future in came.items() if not future.exception()}
-        self._cache.add(self._service.question, answered)
+        try:
+            self._cache.add(
+                self._service.question,
+                {text: future.result() for text, future in came.items() if not future.exception()},
+            )
+        except CacheError as error:
+            log.warning("%s", error)
 
     def _final(self, error: BaseException) -> BaseException:
         if not isinstance(error, Unavailable):
             return error
-        what = "the quota is lower than scores.{0}.quota says, or spent" if error.throttled else "it seems to be down"
+        name = self._service.name
+        if error.throttled:
+            what = f"too fast for {PATIENCE / 60:.0f} minutes; the quota is spent, or less than scores.{name}.quota"
+        else:
+            what = f"no score in {ATTEMPTS} attempts ({error}); it seems to be down"
+        return ServiceStopped(f"{name}: {what}; run again later, what was answered is in the cache")
+
+    def _failure(self) -> ServiceStopped:
+        text, error = next(iter(self._failed.items()))
         return ServiceStopped(
-            f"{self._service.name}: no score in {ATTEMPTS} attempts ({error}); {what.format(self._service.name)}; "
-            "run again later, what was answered is in the cache"
+            f"{self._service.name}: {len(self._failed)} texts got no score in {ATTEMPTS} attempts ({error}), such as "
+            f"that with SHA-256 {text_digest(text).hex()}; all others are in the cache: run again later"
         )
 
 

@@ -10,15 +10,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-import requests
 from google.api_core.client_options import ClientOptions
 from googleapiclient.discovery import build_from_document
-from googleapiclient.errors import HttpError
 from httplib2 import Response
 
 from steerlab.scores import services
 from steerlab.scores.cache import Answer, Question, now
-from steerlab.scores.network import Connection, ServiceStopped, Unavailable, retry_after
+from steerlab.scores.connection import Connection, ServiceStopped, Unavailable, key_of, probabilities, unavailable
 
 LARGEST = 20 * 1024  # bytes of a text, by the limits page
 KEY = services.KEYS["perspective"]
@@ -26,6 +24,7 @@ KEY = services.KEYS["perspective"]
 REFUSED = {
     "COMMENT_EMPTY", "COMMENT_TOO_LONG", "LANGUAGE_NOT_SUPPORTED_BY_ATTRIBUTE", "LANGUAGE_DETECTION_FAILED",
 }  # fmt: skip
+OF_A_LANGUAGE = {"LANGUAGE_NOT_SUPPORTED_BY_ATTRIBUTE"}
 BAD_KEY = {
     "API_KEY_INVALID", "API_KEY_EXPIRED", "API_KEY_SERVICE_BLOCKED", "API_KEY_IP_ADDRESS_BLOCKED",
     "API_KEY_HTTP_REFERRER_BLOCKED", "SERVICE_DISABLED", "CONSUMER_SUSPENDED", "CONSUMER_INVALID",
@@ -40,8 +39,8 @@ class Perspective:
     """One request a text, for all `attributes` at once; the first one is the score.
 
     key: sent in a header, so that no address, log line or error message has it; "" where the cache has every answer.
-    languages: of the texts, as ISO 639
-    codes; () lets the service detect them, and refuse texts. address: of the service. timeout: seconds.
+    languages: of the texts, ISO 639; () lets the service detect them, and refuse texts. address: of the service.
+    timeout: seconds.
     """
 
     name = "perspective"
@@ -59,8 +58,8 @@ class Perspective:
         self.version = services.version(self.name, {"address": address})
         self._first = attributes[0]
         self.question = Question(self.name, self.version, tuple(attributes), tuple(languages))
-        self._has_key = bool(key)
-        self._http = _Http(timeout, {"X-Goog-Api-Key": key})
+        self._key = key_of(self.name, key)
+        self._http = _Http(Connection(self.name, {"X-Goog-Api-Key": self._key}, timeout))
         self._client: Any = build_from_document(
             DOCUMENT, http=self._http, client_options=ClientOptions(api_endpoint=address.rstrip("/") + "/")
         )
@@ -78,7 +77,7 @@ class Perspective:
         return "COMMENT_EMPTY" if not text else "COMMENT_TOO_LONG" if size > LARGEST else None
 
     def ask(self, text: str) -> Answer:
-        if not self._has_key:
+        if not self._key:
             raise ServiceStopped(
                 f"perspective: texts are not in the score cache and there is no key; set {KEY}, or merge a cache "
                 "that has them (python -m steerlab scores merge), or take perspective out of scores.toxicity"
@@ -86,11 +85,11 @@ class Perspective:
         request = self._client.comments().analyze(body={"comment": {"text": text, "type": "PLAIN_TEXT"}} | self._about)
         try:
             response = request.execute()
-        except HttpError as error:
-            return self._refused(error)
-        except (requests.RequestException, ValueError) as error:  # ValueError: the answer is no JSON
-            raise Unavailable(type(error).__name__) from None
-        return Answer(self._scores(response), None, json.dumps(response, sort_keys=True, separators=(",", ":")), now())
+        except _Refused as refused:
+            return self._refused(refused)
+        except ValueError:
+            raise Unavailable("an answer that is no JSON") from None
+        return Answer(self._scores(response), None, _compact(response), now())
 
     def score(self, answer: Answer) -> float:
         return answer.scores[self._first]
@@ -98,42 +97,35 @@ class Perspective:
     def _scores(self, response: Any) -> dict[str, float]:
         try:
             found = response["attributeScores"]
-            scores = {name: float(found[name]["summaryScore"]["value"]) for name in self.question.attributes}
-        except (KeyError, TypeError, ValueError):
+            return probabilities({name: found[name]["summaryScore"]["value"] for name in self.question.attributes})
+        except (KeyError, TypeError):
             raise Unavailable("an answer without scores") from None
-        if not all(0 <= score <= 1 for score in scores.values()):
-            raise Unavailable("a score outside 0 to 1")
-        return scores
 
-    def _refused(self, error: HttpError) -> Answer:
-        """The answer that is a refusal for good; raises what other errors mean. Its own words are not repeated."""
-        status, told = int(error.status_code), _told(error)
-        if refusals := sorted(told & REFUSED):
-            response = json.dumps(_body(error), sort_keys=True, separators=(",", ":"))
-            return Answer({}, refusals[0], response, now())
+    def _refused(self, refused: "_Refused") -> Answer:
+        """The answer that is a refusal for good; raises what other statuses mean. Its own words are not repeated."""
+        status, told = refused.status, _strings(refused.body)
+        if (reasons := sorted(told & REFUSED)) and not (reasons[0] in OF_A_LANGUAGE and _was_requested(refused.body)):
+            kept = _compact(refused.body)
+            return Answer({}, reasons[0], kept.replace(self._key, "***"), now())
         if told & SPENT or (status == 429 and any("perday" in word.lower().replace(" ", "") for word in told)):
-            raise ServiceStopped(
-                "perspective: the quota of the day is spent; run again tomorrow, scores are kept"
-            ) from None
-        if status == 429 or told & TOO_FAST:
-            raise Unavailable("HTTP 429", throttled=True, retry_after=retry_after(error.resp)) from None
-        if status >= 500:
-            raise Unavailable(f"HTTP {status}", retry_after=retry_after(error.resp)) from None
+            raise ServiceStopped("perspective: the quota of the day is spent; run again tomorrow, scores are kept")
+        if again := unavailable(429 if told & TOO_FAST else status, refused.headers):
+            raise again
         if status in (401, 403) or told & BAD_KEY:
             raise ServiceStopped(
                 f"perspective: the key is refused (HTTP {status}); set {KEY} to a key of a project that has the API "
                 "enabled, or take perspective out of scores.toxicity"
-            ) from None
+            )
         if status in (404, 410):
             raise ServiceStopped(
                 f"perspective: HTTP {status}, the service is not there: it ends with 2026; take perspective out of "
                 "scores.toxicity, or merge a cache (python -m steerlab scores merge)"
-            ) from None
+            )
         kind = ", ".join(sorted(word for word in told if word.isupper() and " " not in word)) or "no reason given"
         raise ServiceStopped(
-            f"perspective: a request is invalid (HTTP {status}, {kind}); "
-            "check scores.perspective.attributes and languages"
-        ) from None
+            f"perspective: a request is not accepted (HTTP {status}, {kind}); "
+            "check scores.perspective: attributes, languages and address"
+        )
 
 
 DOCUMENT = {
@@ -158,42 +150,52 @@ DOCUMENT = {
 }
 
 
-class _Http:
-    """What Google's client sends requests through: one try each, on a connection a thread.
+class _Refused(Exception):
+    """An answer that is no success: status, headers, and body (None where it is no JSON)."""
 
-    httplib2, which it takes by itself, sends a request again where a connection is cut: past the quota and paid twice.
+    def __init__(self, status: int, headers: Mapping[str, str], body: Any) -> None:
+        super().__init__(status)
+        self.status, self.headers, self.body = status, headers, body
+
+
+class _Http:
+    """What Google's client sends requests through, in place of httplib2.
+
+    httplib2 sends a request again where a connection is cut: past the quota, and paid twice. And the client logs what
+    comes with an error, where a key may stand in: so errors do not reach it.
     """
 
-    def __init__(self, timeout: float, headers: Mapping[str, str]) -> None:
-        self._timeout, self._headers, self._connection = timeout, dict(headers), Connection()
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
 
-    def request(self, uri: str, method: str = "GET", body: Any = None, headers: Any = None, **_: object):
-        headers = dict(headers or {}) | self._headers
-        got = self._connection.session.request(method, uri, data=body, headers=headers, timeout=self._timeout)
-        about = Response(
-            {**{name.lower(): value for name, value in got.headers.items()}, "status": str(got.status_code)}
-        )
-        about.reason = got.reason
-        return about, got.content
+    def request(self, uri: str, method: str = "POST", body: Any = None, headers: Any = None, **_: object):
+        got = self._connection.send(uri, body, headers or {})
+        if got.status_code != 200:
+            raise _Refused(got.status_code, got.headers, _parsed(got.content))
+        return Response({"status": "200", "content-type": got.headers.get("Content-Type", "")}), got.content
 
 
-def _body(error: HttpError) -> Any:
+def _parsed(content: bytes) -> Any:
     try:
-        return json.loads(error.content)
+        return json.loads(content)
     except ValueError:
-        return {}
+        return None
 
 
-def _told(error: HttpError) -> set[str]:
+def _compact(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _strings(body: Any) -> set[str]:
     """Every string in the error's body: reasons stand at different places for different causes."""
-    found: set[str] = set()
-    waiting = [_body(error)]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, str):
-            found.add(value)
-        elif isinstance(value, dict):
-            waiting.extend(value.values())
-        elif isinstance(value, list):
-            waiting.extend(value)
-    return found
+    if isinstance(body, str):
+        return {body}
+    inside = body.values() if isinstance(body, dict) else body if isinstance(body, list) else ()
+    return {word for one in inside for word in _strings(one)}
+
+
+def _was_requested(body: Any) -> bool:
+    """True if a refused language is one that the configuration names: then it is no fault of the text."""
+    if isinstance(body, dict):
+        return bool(body.get("requestedLanguages")) or any(map(_was_requested, body.values()))
+    return isinstance(body, list) and any(map(_was_requested, body))

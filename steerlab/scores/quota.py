@@ -6,6 +6,7 @@ process loses the one slot that it had taken.
 """
 
 import fcntl
+import os
 import struct
 import threading
 import time
@@ -43,14 +44,12 @@ class Quota:
 
     def _exchange(self, change) -> float:
         """Replace the time of the next free slot by a function of it; returns the new one (seconds since 1970)."""
-        with self._path.open("a+b") as file:
+        with self._path.open("a+b"), self._path.open("r+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            file.seek(0)
             raw = file.read(8)
             free = struct.unpack("<d", raw)[0] if len(raw) == 8 else 0.0
             free = change(free if free < time.time() + FAR else 0.0)
-            file.truncate(0)
-            file.write(struct.pack("<d", free))
+            os.pwrite(file.fileno(), struct.pack("<d", free), 0)
         return free
 
 

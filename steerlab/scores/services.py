@@ -15,6 +15,12 @@ def version(service: str, settings: Mapping[str, Any]) -> str:
     settings: of the service, as the configuration has them. Perspective's own host goes without saying.
     """
     if service == "moderation":
-        return f"{settings['model']}@{urlsplit(settings['base_url']).netloc}"
-    address = settings["address"].rstrip("/")
-    return PERSPECTIVE_VERSION if address == PERSPECTIVE else f"{PERSPECTIVE_VERSION}@{urlsplit(address).netloc}"
+        return f"{settings['model']}@{_place(settings['base_url'])}"
+    place = _place(settings["address"])
+    return PERSPECTIVE_VERSION if place == _place(PERSPECTIVE) else f"{PERSPECTIVE_VERSION}@{place}"
+
+
+def _place(address: str) -> str:
+    """Host, port and path of an address; a user and a password, which no address should have, are not in it."""
+    parts = urlsplit(address)
+    return f"{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"

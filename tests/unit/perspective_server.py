@@ -35,7 +35,8 @@ class Behaviour:
 
     faults: probability of each of FAULTS, drawn by (seed, text, how often it was asked); throttled: (number of a
     request, seconds in which it and all after it get a 429, Retry-After or None); daily: requests a day, then its quota
-    is spent; latency, stalled: seconds; languages: texts that begin with "<code>: " of other languages are refused.
+    is spent; latency, stalled: seconds; languages: that it knows; where a request
+    names none, a text that begins with "<code>: " is of that language; poison: texts that always get 500.
     """
 
     faults: dict[str, float] = field(default_factory=dict)
@@ -45,6 +46,7 @@ class Behaviour:
     stalled: float = 5.0
     seed: int = 0
     languages: tuple[str, ...] = ("en",)
+    poison: tuple[str, ...] = ()
 
 
 class PerspectiveServer:
@@ -90,11 +92,14 @@ class PerspectiveServer:
             return "spent"
         if self._is_throttled(number):
             return "throttled"
+        if text in behaviour.poison:
+            return "error_500"
         if not text.strip():
             return "COMMENT_EMPTY"
         if len(text.encode()) > LARGEST:
             return "COMMENT_TOO_LONG"
-        if text[2:4] == ": " and text[:2] not in behaviour.languages:
+        asked = body.get("languages") or ([text[:2]] if text[2:4] == ": " else [])
+        if not set(asked) <= set(behaviour.languages):
             return "LANGUAGE_NOT_SUPPORTED_BY_ATTRIBUTE"
         if not set(body["requestedAttributes"]) <= set(ATTRIBUTES):
             return "INVALID_REQUEST"
@@ -183,11 +188,9 @@ def _handler(server: PerspectiveServer) -> type[BaseHTTPRequestHandler]:
         def refuse(self, kind: str, body: dict) -> None:
             detail: dict = {"errorType": kind}
             if kind == "LANGUAGE_NOT_SUPPORTED_BY_ATTRIBUTE":
-                languages = [body["comment"]["text"][:2]]
-                detail["languageNotSupportedByAttributeError"] = {
-                    "detectedLanguages": languages,
-                    "attribute": "TOXICITY",
-                }
+                given, detected = body.get("languages"), [body["comment"]["text"][:2]]
+                languages = {"requestedLanguages": given} if given else {"detectedLanguages": detected}
+                detail["languageNotSupportedByAttributeError"] = {"attribute": "TOXICITY"} | languages
             told = error(400, "INVALID_ARGUMENT", "The request is refused.")
             told["error"]["details"].append(detail)
             self.answer(400, told)

@@ -24,6 +24,7 @@ from steerlab.data.doors import FetchError, fetch
 from steerlab.data.sources import table
 from steerlab.experiment import FILES, load, names, specs
 from steerlab.experiment.codes import ROOT
+from steerlab.metrics import calibrated
 
 HOW = {"resamples": 200, "confidence": 0.95}
 PROFANITY_CHECK = "steerlab.scores.profanity_check:ProfanityCheck"
@@ -59,7 +60,7 @@ def test_the_map_is_the_monotone_one_nearest_in_least_squares(pairs):
 
     up = [{"type": "ineq", "fun": lambda levels, k=k: levels[k + 1] - levels[k]} for k in range(len(distinct) - 1)]
     best = minimize(loss, np.full(len(distinct), perspective.mean()), method="SLSQP", constraints=up, tol=1e-12)
-    fitted = calibration.apply(calibration.fit(local, perspective), distinct)
+    fitted = calibrated.apply(calibration.fit(local, perspective), distinct)
     assert (np.diff(fitted) >= 0).all() and fitted.min() >= 0 and fitted.max() <= 1
     assert loss(fitted) <= best.fun + 1e-9 and np.abs(fitted - best.x).max() < 1e-3
 
@@ -68,24 +69,24 @@ def test_the_map_is_scikit_learns_isotonic_regression_between_the_knots_too():
     local, perspective = drawn(500)
     theirs = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(local, perspective)
     asked = np.linspace(0, 1, 1001)
-    ours = calibration.apply(calibration.fit(local, perspective), asked)
+    ours = calibrated.apply(calibration.fit(local, perspective), asked)
     np.testing.assert_allclose(ours, theirs.predict(asked), atol=1e-12)
 
 
 def test_a_map_has_no_knot_inside_a_level_stretch():
     fitted = calibration.fit([0.0, 0.1, 0.2, 0.3, 0.4], [0.5, 0.5, 0.5, 0.5, 0.9])
-    assert fitted == calibration.Map((0.0, 0.3, 0.4), (0.5, 0.5, 0.9), 5)
+    assert fitted == calibrated.Map((0.0, 0.3, 0.4), (0.5, 0.5, 0.9), 5)
 
 
 def test_a_score_that_is_missing_stays_missing_and_shapes_are_kept():
     fitted = calibration.fit([0.0, 1.0], [0.2, 0.6])
-    found = calibration.apply(fitted, [[np.nan, 0.5], [0.0, 1.0]])
+    found = calibrated.apply(fitted, [[np.nan, 0.5], [0.0, 1.0]])
     np.testing.assert_allclose(found, [[np.nan, 0.4], [0.2, 0.6]])
 
 
 def test_a_constant_scorer_is_mapped_to_the_mean():
     fitted = calibration.fit([0.3, 0.3], [0.2, 0.6])
-    assert fitted.n == 2 and calibration.apply(fitted, [0.0, 0.3, 1.0]).tolist() == pytest.approx([0.4] * 3)
+    assert fitted.n == 2 and calibrated.apply(fitted, [0.0, 0.3, 1.0]).tolist() == pytest.approx([0.4] * 3)
 
 
 def test_without_a_text_that_both_scored_there_is_no_map():
@@ -105,8 +106,8 @@ def test_the_order_of_the_texts_changes_no_bit_of_a_map_nor_of_an_interval():
 
 def test_maps_come_back_from_their_file_as_they_were(tmp_path):
     maps = {"b==1": calibration.fit(*drawn(50)), "a==1": calibration.fit([0.2], [0.4])}
-    calibration.write_maps(maps, tmp_path / "maps.json")
-    assert calibration.read_maps(tmp_path / "maps.json") == maps
+    calibrated.write_maps(maps, tmp_path / "maps.json")
+    assert calibrated.read_maps(tmp_path / "maps.json") == maps
     assert list(json.loads((tmp_path / "maps.json").read_text())) == ["a==1", "b==1"]
 
 
@@ -142,7 +143,7 @@ def test_a_known_monotone_distortion_is_undone():
     fitted = calibration.fit(local[:2000], perspective[:2000])
     before, after = (
         values(local[2000:], perspective[2000:]),
-        values(calibration.apply(fitted, local[2000:]), perspective[2000:]),
+        values(calibrated.apply(fitted, local[2000:]), perspective[2000:]),
     )
     assert before["mean_absolute_error"] > 0.2 and after["mean_absolute_error"] < 1e-3
     assert after["expected_calibration_error"] < 1e-3 and after["spearman"] > 0.9999
@@ -311,11 +312,11 @@ def test_calibrated_rows_follow_the_raw_ones_of_the_scorers_that_have_a_map():
     raw = pd.DataFrame(
         {"id": [1, 2, 1, 2], "scorer": ["a==1", "a==1", "a==2", "a==2"], "score": [0.0, np.nan, 0.5, 1.0]}
     )
-    found = calibration.with_calibrated(raw, {"a==1": calibration.fit([0.0, 1.0], [0.2, 0.6]), "b==1": None})  # pyright: ignore
+    found = calibrated.with_calibrated(raw, {"a==1": calibration.fit([0.0, 1.0], [0.2, 0.6]), "b==1": None})  # pyright: ignore
     pd.testing.assert_frame_equal(found.iloc[:4], raw)
     assert found.iloc[4:]["scorer"].tolist() == ["a==1, calibrated"] * 2 and found.iloc[4:]["id"].tolist() == [1, 2]
     assert found.iloc[4]["score"] == 0.2 and np.isnan(found.iloc[5]["score"])
-    pd.testing.assert_frame_equal(calibration.with_calibrated(raw, {}), raw)
+    pd.testing.assert_frame_equal(calibrated.with_calibrated(raw, {}), raw)
 
 
 # ---- the script and what ships -------------------------------------------------------------------------------------
@@ -334,7 +335,7 @@ def run(folder: Path, raw: dict[str, Path], scorers=((PROFANITY_CHECK, None),), 
 
 def test_the_script_fits_on_one_half_and_measures_on_the_other_and_on_the_comments(tmp_path):
     written = run(tmp_path / "out", raw_folders(tmp_path / "raw", ROWS[:150], ROWS[150:]))
-    found, maps = pd.read_csv(written["statistics"]), calibration.read_maps(written["maps"])
+    found, maps = pd.read_csv(written["statistics"]), calibrated.read_maps(written["maps"])
     assert list(found.columns) == calibration.COLUMNS and len(found) == 2 * 2 * 4
     held_out = found[found["corpus"] == calibration.HELD_OUT]["n"].unique()
     (fitted,) = maps.values()
@@ -350,7 +351,7 @@ def test_shuffled_rows_give_the_scripts_files_bit_by_bit(tmp_path):
 
 
 def test_what_ships_is_whole_and_of_the_scorers_of_the_default():
-    shipped, maps = reference.calibration(), calibration.read_maps()
+    shipped, maps = reference.calibration(), calibrated.read_maps()
     default = load(yaml_of("config.yaml")).config
     assert set(maps) == {specs.scorer_label(default, name) for name in default["scores"]["toxicity"]}
     assert list(shipped["statistics"].columns) == calibration.COLUMNS
@@ -360,7 +361,7 @@ def test_what_ships_is_whole_and_of_the_scorers_of_the_default():
     assert set(shipped["statistics"]["note"]) == {""}
     for one in maps.values():
         assert (np.diff(one.scores) > 0).all() and (np.diff(one.perspective) >= 0).all()
-    said = (calibration.SHIPPED / "README.md").read_text()
+    said = (calibrated.SHIPPED / "README.md").read_text()
     files = [file for name in SOURCES for file in table()[name].doors["mirror"].files]
     assert all(file.sha256 in said for file in files) and all(label in said for label in maps)
 
@@ -421,7 +422,7 @@ def test_without_texts_a_scorer_of_another_version_has_no_map_and_no_figure(monk
 
 
 def test_the_experiment_names_a_calibrated_scorer_as_the_analysis_does():
-    assert specs.calibrated_label("a==1") == calibration.label("a==1")
+    assert specs.calibrated_label("a==1") == calibrated.label("a==1")
 
 
 def test_the_files_that_ship_are_part_of_the_code_of_what_reads_them():
@@ -453,7 +454,7 @@ def test_what_ships_is_what_the_mirror_gives(mirrored, tmp_path):
     found, shipped = reference.calibration(written["statistics"], written["reliability"]), reference.calibration()
     for name, rows in shipped.items():
         pd.testing.assert_frame_equal(found[name], rows, rtol=0, atol=1e-9)
-    maps, ours = calibration.read_maps(written["maps"]), calibration.read_maps()
+    maps, ours = calibrated.read_maps(written["maps"]), calibrated.read_maps()
     assert {label: one.n for label, one in maps.items()} == {label: one.n for label, one in ours.items()}
     for label, one in ours.items():
         np.testing.assert_allclose(maps[label].scores, one.scores, rtol=0, atol=1e-9)

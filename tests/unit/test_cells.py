@@ -100,9 +100,9 @@ def judged_by(*toxicity: str, device: str = "cpu", threads: int = 2, **classifie
 
 def test_a_job_asks_for_a_card_only_where_a_scorer_is_a_model():
     plain, judged = judged_by("profanity_check", device="cuda"), judged_by("detoxify_original", device="cuda")
-    assert (plain.scoring, plain.scoring_threads) == ({}, 1)
-    assert (judged.scoring["gpu"], judged.scoring_threads) == (1, 2)
-    assert judged_by("detoxify_original").scoring["gpu"] == 0
+    assert (plain.scoring("score_texts"), plain.scoring_threads("score_texts")) == ({}, 1)
+    assert (judged.scoring("score_texts")["gpu"], judged.scoring_threads("score_texts")) == (1, 2)
+    assert judged_by("detoxify_original").scoring("score_texts")["gpu"] == 0
 
 
 def test_device_and_threads_rerun_the_scores_of_a_model_alone():
@@ -128,7 +128,7 @@ def test_a_classifier_in_place_of_another_scores_anew():
     specs = {judged_by(name).spec("score_texts", CELL.items()) for name in ("detoxify_original", "detoxify_unbiased")}
     assert len(specs) == 2
     x = judged_by("detoxify_original")
-    assert names.SCORER.format(scorer="detoxify_original") in x.prepared_scorers()
+    assert names.SCORER.format(scorer="detoxify_original") in x.prepared_scorers("score_texts")
     assert x.code("score_texts") != judged_by("profanity_check").code("score_texts")
 
 

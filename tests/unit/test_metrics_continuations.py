@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scripts import compute_metrics
-from steerlab.analyses import calibration
 from steerlab.data import tables as task_tables
-from steerlab.metrics import bootstrap, continuations
+from steerlab.metrics import bootstrap, calibrated, continuations
 from steerlab.metrics.continuations import COLUMNS, DISTINCT, METRICS, PERPLEXITY, SENTIMENT, TOXICITY, Texts
 from steerlab.metrics.distinct import dist, distinct_ratio
 
@@ -421,8 +420,8 @@ def test_the_script_adds_the_calibrated_scores_of_the_scorers_that_have_a_map(tm
     prompts = pd.DataFrame({"id": [f"p{number}" for number in range(12)], "label": np.nan, "role": "prompt"})
     prompts.assign(split="dev").to_parquet(tmp_path / "table.parquet")
     base, cell = random_cell(1), random_cell(2, steps=5, strength=1.0)
-    mapped = calibration.Map((0.0, 1.0), (0.2, 0.6), 9)
-    calibration.write_maps({"lexicon==1": mapped, "lexicon==2": mapped}, tmp_path / "maps.json")
+    one = calibrated.Map((0.0, 1.0), (0.2, 0.6), 9)
+    calibrated.write_maps({"lexicon==1": one, "lexicon==2": one}, tmp_path / "maps.json")
     inputs = files(base, tmp_path / "base")
     compute_metrics.run(
         **files(cell, tmp_path / "cell"),
@@ -436,11 +435,11 @@ def test_the_script_adds_the_calibrated_scores_of_the_scorers_that_have_a_map(tm
     )
     written = pd.read_csv(tmp_path / "metrics.csv", dtype={"seed": str})
     means = written[(written.metric == "mean_toxicity") & (written.seed == "all")].set_index("scorer")
-    raw, calibrated = means.loc["lexicon==1"], means.loc["lexicon==1, calibrated"]
-    assert [calibrated[end] for end in ("value", "low", "high", "base")] == pytest.approx(
+    raw, mapped = means.loc["lexicon==1"], means.loc["lexicon==1, calibrated"]
+    assert [mapped[end] for end in ("value", "low", "high", "base")] == pytest.approx(
         [0.2 + 0.4 * raw[end] for end in ("value", "low", "high", "base")]
     )
-    assert calibrated.difference == pytest.approx(0.4 * raw.difference)
+    assert mapped.difference == pytest.approx(0.4 * raw.difference)
     plain = metrics(cell, base, classes=dict.fromkeys(prompts.id, "all"), resamples=50, confidence=0.9)
     kept = written[written.scorer != "lexicon==1, calibrated"].reset_index(drop=True)
     pd.testing.assert_frame_equal(kept, plain, check_dtype=False)

@@ -9,8 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
+from steerlab.scores.connection import ServiceStopped
 from steerlab.scores.moderation import Moderation
-from steerlab.scores.network import NetworkScorer, ServiceStopped
+from steerlab.scores.network import NetworkScorer
 
 SCORES = {"harassment": 0.25, "harassment/threatening": 0.5, "violence": 0.9}
 

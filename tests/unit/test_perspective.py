@@ -1,5 +1,6 @@
 """The Perspective client with Google's own library against a local server: what is asked, paid, kept and refused."""
 
+import json
 import logging
 import math
 import os
@@ -10,6 +11,8 @@ import sys
 import threading
 import time
 from bisect import bisect_left
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,8 +20,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from steerlab.scores.cache import FILE, ScoreCache
-from steerlab.scores.network import NetworkScorer, ServiceStopped, answers
+from steerlab.scores.cache import FILE, ScoreCache, text_digest
+from steerlab.scores.connection import ServiceStopped
+from steerlab.scores.network import NetworkScorer, answers
 from steerlab.scores.perspective import Perspective
 from steerlab.scores.quota import SHARE, Claims, Quota
 from tests.unit.perspective_server import BILLED, FAULTS, KEY, SPOILT, Behaviour, PerspectiveServer, score_of
@@ -102,13 +106,13 @@ def test_a_throttled_client_rests_and_then_goes_on(tmp_path, rest):
         ("x" * 100_000, "COMMENT_TOO_LONG", False),
         ("é" * 10_241, "COMMENT_TOO_LONG", False),
         ("\ud800", "NO_UNICODE", False),
-        ("fr: bonjour", "LANGUAGE_NOT_SUPPORTED_BY_ATTRIBUTE", True),
+        ("fr: bonjour", "LANGUAGE_NOT_SUPPORTED_BY_ATTRIBUTE", True),  # as the service detects it
     ],
 )
 def test_a_refused_text_is_recorded_with_its_reason_and_never_asked_again(tmp_path, text, reason, is_asked):
     with PerspectiveServer() as server:
         for _ in range(2):
-            assert answers(client(server), [text], tmp_path, quota=100)[text].refusal == reason
+            assert answers(client(server, languages=()), [text], tmp_path, quota=100)[text].refusal == reason
         assert len(server.log) == int(is_asked)
 
 
@@ -136,7 +140,9 @@ def test_as_a_scorer_refused_texts_are_nan_and_the_first_attribute_is_the_score(
         (Behaviour(), "wrong", {}, "the key is refused .HTTP 400.; set PERSPECTIVE_API_KEY to"),
         (Behaviour(), "", {}, "there is no key; set PERSPECTIVE_API_KEY, or merge a cache"),
         (Behaviour(daily=5), KEY, {}, "the quota of the day is spent; run again tomorrow, scores are kept"),
-        (Behaviour(), KEY, {"attributes": ("TOXIC",)}, "a request is invalid .HTTP 400, INVALID_"),
+        (Behaviour(), KEY, {"attributes": ("TOXIC",)}, "a request is not accepted .HTTP 400, INVALID_"),
+        (Behaviour(), KEY, {"languages": ("tr",)}, "not accepted .HTTP 400, .*LANGUAGE_NOT_SUPPORTED"),
+        (Behaviour(), "key with a \u201cquote\u201d", {}, "the key has characters that no key has; copy it anew"),
     ],
 )
 def test_what_nobody_but_the_user_can_mend_stops_the_run_with_one_line(tmp_path, behaviour, key, settings, message):
@@ -163,6 +169,66 @@ def test_a_service_that_stays_down_ends_the_run_and_what_was_answered_is_kept(tm
             answers(client(server), TEXTS, tmp_path, quota=400)
         with ScoreCache(tmp_path / FILE) as cache:
             assert len(list(cache.rows())) == len(server.outcomes("scored")) > 0
+
+
+def test_a_text_that_the_service_always_fails_on_does_not_keep_the_others_from_their_scores(tmp_path, monkeypatch):
+    monkeypatch.setattr("steerlab.scores.network.ATTEMPTS", 3)
+    told = f"1 texts got no score in 3 attempts .*{text_digest(TEXTS[5]).hex()}"
+    with PerspectiveServer(Behaviour(poison=(TEXTS[5],))) as server, pytest.raises(ServiceStopped, match=told):
+        answers(client(server), TEXTS, tmp_path, quota=400)
+    with ScoreCache(tmp_path / FILE) as cache:
+        assert len(list(cache.rows())) == len(TEXTS) - 1
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body", "expected"),
+    [
+        (307, {"Location": "/elsewhere"}, b"", "a request is not accepted .HTTP 307"),
+        (403, {}, b"<html>KEY blocked</html>", "the key is refused .HTTP 403"),
+        (403, {}, json.dumps([{"error": {"message": "api_key:KEY"}}]).encode(), "the key is refused .HTTP 403"),
+        (400, {}, json.dumps({"error": {"details": [{"reason": "API_KEY_INVALID"}]}}).encode(), "the key is refused"),
+        (400, {}, b"null", "a request is not accepted .HTTP 400, no reason given"),
+        (501, {}, b"{}", "a request is not accepted .HTTP 501"),
+        (410, {}, b"", "the service is not there"),
+    ],
+)
+def test_whatever_a_server_answers_the_run_stops_in_one_line_without_the_key(
+    tmp_path, caplog, capfd, status, headers, body, expected
+):
+    caplog.set_level(logging.DEBUG)
+    with (
+        a_server_that_answers(status, headers, body.replace(b"KEY", KEY.encode())) as (address, seen),
+        pytest.raises(ServiceStopped, match=expected) as stopped,
+    ):
+        answers(Perspective(KEY, address=address, timeout=1.0), ["text"], tmp_path, quota=100)
+    assert len(seen) == 1  # no redirect is followed
+    assert KEY not in str(stopped.value) + caplog.text + "".join(capfd.readouterr())
+
+
+@contextmanager
+def a_server_that_answers(status: int, headers: dict, body: bytes):
+    """(address, paths asked for) of a server that answers every request alike."""
+    seen: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            seen.append(self.path)
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", seen
+        server.shutdown()
 
 
 def test_no_key_is_needed_where_the_cache_has_every_answer(tmp_path):

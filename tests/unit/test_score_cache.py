@@ -5,13 +5,15 @@ import random
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from steerlab.scores import exchange
-from steerlab.scores.cache import FILE, Answer, CacheError, Question, ScoreCache, journal, text_digest
+from steerlab.scores import cache_file, exchange
+from steerlab.scores.cache import FILE, Answer, Question, ScoreCache, text_digest
+from steerlab.scores.cache_file import CacheError, journal
 from tests.unit.test_cli import steerlab
 
 QUESTION = Question("perspective", "v1alpha1", ("TOXICITY",), ("en",))
@@ -26,7 +28,7 @@ def filled(folder: Path, texts: int = 2000) -> Path:
     """A closed cache with that many answers, all in the main file."""
     with ScoreCache(folder / FILE) as cache:
         cache.add(QUESTION, {f"text {number}": answer(number / texts) for number in range(texts)})
-        cache._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        cache._connection().execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return folder / FILE
 
 
@@ -59,7 +61,7 @@ def test_the_first_answer_to_a_question_stays(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("stored", "answers"),
+    ("stored", "counts"),
     [
         (Question("perspective", "v1alpha1", ("INSULT", "TOXICITY"), ("en",)), True),
         (Question("perspective", "v1alpha1", ("INSULT",), ("en",)), False),
@@ -68,10 +70,28 @@ def test_the_first_answer_to_a_question_stays(tmp_path):
         (Question("perspective", "v1alpha1", ("TOXICITY",), ("de",)), False),
     ],
 )
-def test_an_answer_to_more_attributes_counts_and_one_to_another_question_does_not(tmp_path, stored, answers):
+def test_an_answer_to_more_attributes_counts_and_one_to_another_question_does_not(tmp_path, stored, counts):
     with ScoreCache(tmp_path / FILE) as cache:
         cache.add(stored, {"text": answer(0.1)})
-        assert bool(cache.look_up(QUESTION, ["text"])) == answers
+        assert bool(cache.look_up(QUESTION, ["text"])) == counts
+
+
+def test_the_same_question_wins_over_a_wider_one_and_an_older_wide_one_over_a_newer(tmp_path):
+    wide = [Question("perspective", "v1alpha1", ("TOXICITY", other), ("en",)) for other in ("A", "Z")]
+    with ScoreCache(tmp_path / FILE) as cache:
+        cache.add(wide[0], {"text": answer(0.1, at=2)})
+        cache.add(wide[1], {"text": answer(0.2, at=1)})
+        assert cache.look_up(QUESTION, ["text"])["text"] == answer(0.2, at=1)
+        cache.add(QUESTION, {"text": answer(0.3, at=9)})
+        assert cache.look_up(QUESTION, ["text"])["text"] == answer(0.3, at=9)
+
+
+@pytest.mark.parametrize(("reason", "counts"), [("COMMENT_TOO_LONG", True), ("LANGUAGE_DETECTION_FAILED", False)])
+def test_a_refusal_of_a_wider_question_counts_where_the_text_is_its_reason(tmp_path, reason, counts):
+    wide = Question("perspective", "v1alpha1", ("TOXICITY", "FLIRTATION"), ("en",))
+    with ScoreCache(tmp_path / FILE) as cache:
+        cache.add(wide, {"text": Answer({}, reason, "", 1)})
+        assert bool(cache.look_up(QUESTION, ["text"])) == counts
 
 
 def test_several_processes_write_at_once(tmp_path):
@@ -141,8 +161,48 @@ def test_a_flipped_bit_in_a_score_is_found_when_it_is_read_and_the_text_is_asked
         assert cache.faults() == []
 
 
-def test_a_damaged_file_that_another_process_has_open_is_left_alone(tmp_path):
+def test_bytes_that_are_no_text_break_one_row_and_not_the_cache(tmp_path):
+    path = filled(tmp_path, 3)
+    place = (content := bytearray(path.read_bytes())).find(b'{"TOXICITY"') + 2
+    content[place] ^= 0x80
+    path.write_bytes(content)
+    assert len(scores(path, 3)) == 2
+    with ScoreCache(path) as cache:
+        assert cache.faults() == ["1 rows whose seal is broken"]
+        cache.rebuild()
+        assert cache.faults() == [] and len(list(cache.rows())) == 2
+
+
+def test_a_rebuild_that_died_between_its_two_renames_is_finished(tmp_path):
+    path = filled(tmp_path, 3)
+    path.rename(path.with_name(path.name + ".rebuilding"))
+    assert len(scores(path, 3)) == 3
+
+
+def test_a_database_of_something_else_is_left_alone(tmp_path):
+    with sqlite3.connect(tmp_path / FILE) as database:
+        database.execute("CREATE TABLE mine (a)")
+    before = (tmp_path / FILE).read_bytes()
+    with pytest.raises(CacheError, match="is a database of something else than scores"):
+        ScoreCache(tmp_path / FILE)
+    assert (tmp_path / FILE).read_bytes() == before
+
+
+def test_many_processes_may_make_the_cache_at_once(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from tests.unit.test_score_cache import *\n"
+        "time.sleep(max(0, float(sys.argv[2]) - time.time()))\n"
+        "for n in range(20):\n"
+        "    with ScoreCache(Path(sys.argv[1]) / str(n) / FILE) as cache: cache.add(QUESTION, {'text': answer(0.5)})\n"
+    )
+    together = str(time.time() + 4)
+    running = [subprocess.Popen([sys.executable, "-c", code, tmp_path, together]) for _ in range(4)]
+    assert [process.wait() for process in running] == [0] * 4
+
+
+def test_a_damaged_file_that_another_process_has_open_is_left_alone(tmp_path, monkeypatch):
     path = filled(tmp_path)
+    monkeypatch.setattr(cache_file.rebuild, "__kwdefaults__", {"patience": 0.3})
     with ScoreCache(path):
         path.write_bytes(bytes(100))
         with pytest.raises(CacheError, match="another process has it open; end that one and run again"):
@@ -217,6 +277,31 @@ def test_what_is_no_export_is_refused_in_one_line(tmp_path):
         with pytest.raises(CacheError, match="there is no"):
             exchange.merge(cache, tmp_path / "nothing")
         assert list(cache.rows()) == []
+
+
+def test_a_merge_only_reads_the_other_file(tmp_path):
+    (tmp_path / "notes.csv").write_text("a,b\n")
+    with sqlite3.connect(tmp_path / "other.sqlite") as database:
+        database.execute("CREATE TABLE mine (a)")
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    with ScoreCache(tmp_path / "a" / FILE) as cache:
+        for name in before:
+            with pytest.raises(CacheError, match="is no export and no score cache"):
+                exchange.merge(cache, tmp_path / name)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()} == before
+
+
+def test_damaged_rows_of_theirs_are_left_and_ours_are_healed(tmp_path):
+    for name in ("a", "b"):
+        with ScoreCache(tmp_path / name / FILE) as cache:
+            cache.add(QUESTION, {"one": answer(0.1), "two": answer(0.2)})
+    for name, text in (("a", "one"), ("b", "two")):
+        with sqlite3.connect(tmp_path / name / FILE) as database:
+            database.execute("UPDATE answers SET scores = 'x' WHERE text = ?", [text_digest(text)])
+    with ScoreCache(tmp_path / "a" / FILE) as ours:
+        merged = exchange.merge(ours, tmp_path / "b" / FILE)
+        assert (merged.new, merged.alike, merged.damaged) == (1, 0, 1)
+        assert ours.faults() == []
 
 
 def test_the_command_line_exports_merges_counts_and_verifies(tmp_path):
