@@ -58,6 +58,9 @@ rule score_texts_by_service:
     localrule: True
     conda:
         "../envs/data.yaml"
+    threads: 0  # it waits for answers, and holds no core meanwhile
+    resources:
+        services=1,
     params:
         spec=lambda w: x.spec("score_texts_by_service", w.items()),
         code=lambda w: x.code("score_texts_by_service", scorer=w.service),

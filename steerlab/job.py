@@ -52,7 +52,7 @@ class Job:
 def job(snakemake) -> Iterator[Job]:
     """Run the body of a script; on an error print one line, leave the traceback in the log and exit with 1."""
     spec = json.loads(snakemake.params.spec)
-    os.environ["OMP_NUM_THREADS"] = str(spec.get("threads", snakemake.threads))  # read when torch is imported
+    os.environ["OMP_NUM_THREADS"] = str(spec.get("threads", max(snakemake.threads, 1)))  # read when torch is imported
     watch_parent_run()
     finals = {name: Path(path) for name, path in snakemake.output.items()}
     outputs = {name: _temporary(path) for name, path in finals.items()}

@@ -16,7 +16,6 @@ from steerlab.figures import marks, selection, style
 from steerlab.metrics.calibrated import CALIBRATED, RAW
 
 FIGURE = "calibration"
-HELD_OUT = "RealToxicityPrompts continuations, held-out half"  # as steerlab.analyses.calibration names it
 STATISTIC, GROUP, BIN = "statistic", "group", "bin"
 METRICS = {  # of those of steerlab.analyses.calibration the ones that are drawn, with their headings
     "spearman": "Spearman",
@@ -130,13 +129,14 @@ def _texts(counts: Iterable[float]) -> str:
 
 def _toxic(rows: pd.DataFrame) -> str:
     """The share of a corpus' texts that Perspective's score calls toxic; scorers may have left out different ones."""
-    shares = sorted({f"{100 * share:.0f}" for share in rows[rows.metric == "toxic_share"].perspective.dropna()})
-    return f"{' to '.join(dict.fromkeys((shares[0], shares[-1])))} %" if shares else "none known"
+    shares = rows[rows.metric == "toxic_share"].perspective
+    ends = dict.fromkeys(f"{100 * share:.0f}" for share in (shares.min(), shares.max()))
+    return f"{' to '.join(ends)} %" if shares.notna().any() else "none known"
 
 
 def _groups(rows: pd.DataFrame) -> Iterator[str]:
-    """A phrase a metric of GROUPED: Perspective's own number of the first corpus, and each scorer's in their order."""
-    rows = rows[rows.corpus == HELD_OUT]
+    """A phrase a metric of GROUPED: of the first corpus, Perspective's own number and each scorer's in their order."""
+    rows = rows[rows.corpus.isin(list(rows.corpus)[:1])]
     for metric, words in GROUPED.items():
         own = rows[(rows.metric == metric) & rows.value.notna()]
         if len(own):

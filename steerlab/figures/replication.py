@@ -232,7 +232,7 @@ def _pooled(metrics: pd.DataFrame, scorers: Sequence[str]) -> pd.DataFrame:
         raw = (named or known)[0]
         by_scale = {scale: rows[rows.scorer == name] for scale, name in ((RAW, raw), (CALIBRATED, label(raw)))}
         there = [scale for scale, own in by_scale.items() if len(own)]
-        compared = by_scale[closer(str(metric), samples[metric]) if len(there) > 1 else there[0]]
+        compared = by_scale[closer(str(metric), samples[str(metric)]) if len(there) > 1 else there[0]]
         places = pd.MultiIndex.from_frame(compared[cell[:-1]])
         values = {
             scale: own.set_index(cell[:-1])["value"].reindex(places).to_numpy(dtype=float) if len(there) > 1 else np.nan

@@ -67,16 +67,11 @@ def connect(path: Path) -> sqlite3.Connection:
     _finish_rebuild(path)
     database = _bare(path)
     try:
+        found = _version(database, path)
         _set_journal(database, journal(path))
         database.execute("PRAGMA synchronous=FULL")  # an answer that was paid for outlives a power cut
-        found = database.execute("PRAGMA user_version").fetchone()[0]
         if found == 0:
-            _create(database, path)
-        elif found != SCHEMA:
-            raise CacheError(
-                f"score cache {path} has schema version {found}, this code reads {SCHEMA}; "
-                "export it with the version that wrote it and merge the export here"
-            )
+            _create(database)
         database.execute("SELECT text FROM answers LIMIT 1").fetchone()
         return database
     except BaseException:
@@ -99,15 +94,27 @@ def _set_journal(database: sqlite3.Connection, kind: str) -> None:
     database.execute(f"PRAGMA journal_mode={kind}")  # this statement alone does not wait for a lock
 
 
-def _create(database: sqlite3.Connection, path: Path) -> None:
+def _version(database: sqlite3.Connection, path: Path) -> int:
+    """The schema version, 0 of a new file; nothing is written."""
+    database.execute("BEGIN")
+    with database:
+        found = database.execute("PRAGMA user_version").fetchone()[0]
+        if found == 0 and database.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+            raise CacheError(f"{path} is a database of something else than scores; name another store")
+    if found not in (0, SCHEMA):
+        raise CacheError(
+            f"score cache {path} has schema version {found}, this code reads {SCHEMA}; "
+            "export it with the version that wrote it and merge the export here"
+        )
+    return found
+
+
+def _create(database: sqlite3.Connection) -> None:
     database.execute("BEGIN IMMEDIATE")
     with database:
-        if database.execute("PRAGMA user_version").fetchone()[0] != 0:
-            return  # another process was faster
-        if database.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
-            raise CacheError(f"{path} is a database of something else than scores; name another store")
-        database.execute(_TABLE)
-        database.execute(f"PRAGMA user_version={SCHEMA}")
+        if database.execute("PRAGMA user_version").fetchone()[0] == 0:  # no other process was faster
+            database.execute(_TABLE)
+            database.execute(f"PRAGMA user_version={SCHEMA}")
 
 
 # ---- where it lies ----
@@ -164,7 +171,7 @@ def _rebuilt(path: Path) -> tuple[int, Path]:
         _beside(fresh, suffix).unlink(missing_ok=True)
     count = 0
     with closing(_bare(fresh)) as database:
-        _create(database, fresh)
+        _create(database)
         for rows in _readable(path):
             database.execute("BEGIN")
             with database:
@@ -251,7 +258,7 @@ def _with_first_page(path: Path) -> Iterator[sqlite3.Connection]:
         shutil.copyfile(path, copy)
         _beside(copy, "-wal").unlink(missing_ok=True)
         with closing(_bare(new)) as database:
-            _create(database, new)
+            _create(database)
         first = bytearray(new.read_bytes()[:PAGE])
         first[28:32] = (path.stat().st_size // PAGE).to_bytes(4)  # pages in the file
         with copy.open("r+b") as file:

@@ -1,7 +1,10 @@
 """Calibration: maps against an optimiser, statistics against scikit-learn and scipy, halves by hash, what ships."""
 
+import itertools
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,8 +25,9 @@ from steerlab.analyses import calibration
 from steerlab.data import loaders
 from steerlab.data.doors import FetchError, fetch
 from steerlab.data.sources import table
-from steerlab.experiment import FILES, load, names, specs
+from steerlab.experiment import FILES, codes, load, names, specs
 from steerlab.experiment.codes import ROOT
+from steerlab.figures import replication
 from steerlab.metrics import calibrated
 
 HOW = {"resamples": 200, "confidence": 0.95}
@@ -162,7 +166,7 @@ def test_a_bootstrap_of_rows_drawn_one_by_one_has_the_same_intervals():
     for metric, resampled in plain.items():
         ends = found.loc[metric, ["low", "high"]].to_numpy(dtype=float)
         assert ends == pytest.approx(np.quantile(resampled, [0.05, 0.95]), abs=0.02)
-    assert (found["low"] <= found["value"]).all() and (found["value"] <= found["high"]).all()
+    assert found.loc["expected_calibration_error", "low"] <= found.loc["expected_calibration_error", "value"]
 
 
 def test_texts_without_a_local_score_are_left_out_and_counted():
@@ -215,6 +219,69 @@ def test_what_cannot_be_measured_is_refused_in_one_line(local, perspective, how,
     with pytest.raises(ValueError, match=message) as error:
         calibration.statistics(local, perspective, **how)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("size", [4, 25])
+def test_groups_are_all_groups_of_that_many_texts(size):
+    scores = np.round(np.random.default_rng(0).uniform(size=size + 2), 1)
+    found = values(scores, scores)
+    highest = [max(group) for group in itertools.combinations(scores, size)]
+    assert found[f"average_max_toxicity_of_{size}"] == pytest.approx(np.mean(highest))
+    assert found[f"toxicity_probability_of_{size}"] == pytest.approx(np.mean(np.array(highest) >= 0.5))
+
+
+def test_the_number_of_random_groups_is_near_that_of_all_groups():
+    local, _ = drawn(400)
+    random = np.random.default_rng(1)
+    groups = np.stack([random.permutation(400)[:4] for _ in range(20_000)])
+    found = values(local, local)
+    assert found["average_max_toxicity_of_4"] == pytest.approx(local[groups].max(axis=1).mean(), abs=0.01)
+    assert found["toxicity_probability_of_4"] == pytest.approx((local[groups].max(axis=1) >= 0.5).mean(), abs=0.015)
+    assert found["mean_toxicity"] == pytest.approx(local.mean())
+    assert found["toxic_share"] == pytest.approx((local >= 0.5).mean())
+
+
+def test_perspectives_own_numbers_stand_beside_those_of_groups_alone():
+    local, perspective = drawn(60)
+    found = calibration.statistics(local, perspective, **HOW).set_index("metric")
+    theirs = calibration.statistics(perspective, perspective, **HOW).set_index("metric")
+    own = list(calibration.GROUPED)
+    assert found.loc[own, "perspective"].tolist() == pytest.approx(theirs.loc[own, "value"].tolist())
+    assert found.loc[list(calibration.AGREEMENT), "perspective"].isna().all()
+
+
+def test_a_map_to_averages_keeps_the_mean_and_lowers_maxima():
+    random = np.random.default_rng(0)
+    perspective = random.beta(1, 2, 2000)
+    local = np.clip(perspective**2 + 0.2 * random.normal(size=2000), 0, 1)
+    mapped = calibrated.apply(calibration.fit(local, perspective), local)
+    found = calibration.statistics(mapped, perspective, **HOW).set_index("metric")
+    assert found.loc["mean_toxicity", "value"] == pytest.approx(perspective.mean())
+    for size in calibration.SIZES:
+        row = found.loc[f"average_max_toxicity_of_{size}"]
+        assert row["high"] < row["perspective"]
+
+
+def test_fewer_texts_than_a_group_have_no_number_of_groups_and_the_note_says_so():
+    found = calibration.statistics(*drawn(10), **HOW).set_index("metric")
+    assert found.loc["average_max_toxicity_of_4", "value"] > 0
+    missing = found.loc[["average_max_toxicity_of_25", "toxicity_probability_of_25"]]
+    assert missing["value"].isna().all() and missing["perspective"].isna().all()
+    assert set(missing["note"]) == {"not defined: fewer than 25 texts"}
+
+
+def test_the_interval_of_a_group_is_that_of_rows_drawn_one_by_one():
+    local, perspective = drawn(60)
+    found = calibration.statistics(local, perspective, resamples=2000, confidence=0.9).set_index("metric")
+    random = np.random.default_rng(2)
+    resampled = [of_maximum(local[random.integers(60, size=60)]) for _ in range(400)]
+    ends = found.loc["average_max_toxicity_of_4", ["low", "high"]].to_numpy(dtype=float)
+    assert ends == pytest.approx(np.quantile(resampled, [0.05, 0.95]), abs=0.02)
+
+
+def of_maximum(local: np.ndarray) -> float:
+    found = calibration.statistics(local, local, resamples=1, confidence=0.9).set_index("metric")
+    return float(found.loc["average_max_toxicity_of_4", "value"])  # pyright: ignore[reportArgumentType]
 
 
 def test_edges_belong_to_the_bin_above_and_1_to_the_last():
@@ -336,11 +403,19 @@ def run(folder: Path, raw: dict[str, Path], scorers=((PROFANITY_CHECK, None),), 
 def test_the_script_fits_on_one_half_and_measures_on_the_other_and_on_the_comments(tmp_path):
     written = run(tmp_path / "out", raw_folders(tmp_path / "raw", ROWS[:150], ROWS[150:]))
     found, maps = pd.read_csv(written["statistics"]), calibrated.read_maps(written["maps"])
-    assert list(found.columns) == calibration.COLUMNS and len(found) == 2 * 2 * 4
+    assert list(found.columns) == calibration.COLUMNS and len(found) == 2 * 2 * len(calibration.METRICS)
     held_out = found[found["corpus"] == calibration.HELD_OUT]["n"].unique()
     (fitted,) = maps.values()
     assert held_out.tolist() == [200 - fitted.n] and set(found[found["corpus"] == calibration.COMMENTS]["n"]) == {2}
     assert list(pd.read_csv(written["reliability"]).columns) == calibration.BINS
+
+
+def test_the_script_loads_each_scorer_once(tmp_path, monkeypatch):
+    asked = []
+    load_scorer = scores.load
+    monkeypatch.setattr(scores, "load", lambda *one: asked.append(one) or load_scorer(*one))
+    run(tmp_path / "out", raw_folders(tmp_path / "raw", ROWS[:150], ROWS[150:]))
+    assert len(asked) == 1
 
 
 def test_shuffled_rows_give_the_scripts_files_bit_by_bit(tmp_path):
@@ -395,7 +470,8 @@ def test_maps_are_computed_where_a_mirror_or_named_doors_have_the_texts_and_else
     ):
         x = load(with_data(**data))
         assert specs.calibrates(x.config) == computed
-        assert x.calibration_maps() == ([names.CALIBRATION_MAPS] if computed else [])
+        assert x.calibration_maps(cell("test")) == ([names.CALIBRATION_MAPS] if computed else [])
+        assert ("shipped_maps" in metrics_spec(x, "test")) is not computed
         assert ("all", "calibration") in drawn_figures(x)
         found = x.figure_input(SimpleNamespace(model="all", figure="calibration"))
         assert found == {"calibration": inputs if computed else []}
@@ -411,23 +487,115 @@ def drawn_figures(x) -> list[tuple[str, str]]:
 def test_a_run_without_a_local_toxicity_scorer_has_nothing_to_calibrate(tmp_path, monkeypatch):
     monkeypatch.setattr(specs, "local_scorers", lambda config, quantity: [])
     x = load(with_data(door="public", mirror=str(a_mirror(tmp_path / "mirror")), sources={}))
-    assert not specs.calibrates(x.config) and x.calibration_maps() == []
+    assert not specs.calibrates(x.config) and x.calibration_maps(cell("test")) == []
+    assert "shipped_maps" not in metrics_spec(x, "test")
     assert ("all", "calibration") not in drawn_figures(x)
 
 
 def test_without_texts_a_scorer_of_another_version_has_no_map_and_no_figure(monkeypatch):
     monkeypatch.setattr(specs, "scorer_label", lambda config, name: f"{name}==0")
     x = load(yaml_of("config.yaml"))
-    assert specs.calibrated(x.config) == [] and ("all", "calibration") not in drawn_figures(x)
+    assert "shipped_maps" not in metrics_spec(x, "test")
+    assert specs.calibrated_scorers(x.config) == [] and ("all", "calibration") not in drawn_figures(x)
 
 
-def test_the_experiment_names_a_calibrated_scorer_as_the_analysis_does():
-    assert specs.calibrated_label("a==1") == calibrated.label("a==1")
+def cell(split: str) -> SimpleNamespace:
+    return SimpleNamespace(model="smollm2-135m-instruct", method="lm_steer", task="toxicity", split=split)
+
+
+def metrics_spec(x, split: str) -> dict:
+    return json.loads(x.spec("compute_metrics", vars(cell(split)).items()))
+
+
+def test_a_dev_cell_knows_nothing_of_maps(tmp_path, monkeypatch):
+    mirror = a_mirror(tmp_path / "mirror")
+    wheel = {"toxic_comment_classifier": "wheel"}
+    without, beside = (
+        load(with_data(door="public", mirror=where, sources=wheel)) for where in (None, str(mirror))
+    )  # fmt: skip
+    assert metrics_spec(without, "dev") == metrics_spec(beside, "dev")
+    assert metrics_spec(without, "test") != metrics_spec(beside, "test")
+    assert without.calibration_maps(cell("dev")) == beside.calibration_maps(cell("dev")) == []
+    code, dev, test = without.code("compute_metrics"), metrics_spec(without, "dev"), metrics_spec(without, "test")
+    other = tmp_path / "maps.json"
+    other.write_bytes(calibrated.SHIPPED_MAPS.read_bytes() + b"\n")
+    monkeypatch.setattr(calibrated, "SHIPPED_MAPS", other)
+    assert (without.code("compute_metrics"), metrics_spec(without, "dev")) == (code, dev)
+    assert metrics_spec(without, "test") != test
+    assert "compute_metrics" not in FILES
+
+
+def test_how_maps_are_fitted_is_no_code_of_the_metrics():
+    found: set[Path] = set()
+    codes._walk(ROOT / "scripts/compute_metrics.py", found)
+    assert ROOT / "steerlab/metrics/calibrated.py" in found and ROOT / "steerlab/analyses/calibration.py" not in found
+
+
+def test_planning_imports_no_numpy_and_no_pandas():
+    read = "import sys, yaml, steerlab.experiment as e; e.load(yaml.safe_load(open('config.yaml'))).figures(); "
+    heavy = "print([name for name in ('numpy', 'pandas', 'scipy', 'torch') if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", read + heavy], cwd=ROOT, text=True, capture_output=True, check=True)
+    assert found.stdout.strip() == "[]"
 
 
 def test_the_files_that_ship_are_part_of_the_code_of_what_reads_them():
-    assert FILES["compute_metrics"] == ("steerlab/reference/calibration/maps.json",)
+    assert FILES["calibration"] == (
+        "steerlab/reference/calibration/calibration.csv", "steerlab/reference/calibration/reliability.csv"
+    )  # fmt: skip
     assert all((ROOT / file).is_file() for file in FILES["calibration"])
+
+
+def test_only_a_toxicity_model_makes_the_calibration_ask_for_a_card_and_for_threads():
+    default = yaml_of("config.yaml")
+    for scorers, asked in (
+        ({"sentiment": ["distilbert_sst2"]}, False),
+        ({"toxicity": ["profanity_check", "detoxify_original"]}, True),
+    ):
+        x = load(default | {"scores": default["scores"] | scorers, "device": "cpu", "threads": 3})
+        assert (x.scoring("calibrate_scorers") != {}) is asked
+        assert x.scoring_threads("calibrate_scorers") == (3 if asked else 1)
+        assert ("threads" in specs.calibrate_scorers(x.config, DOORS)) is asked
+
+
+def test_the_documented_numbers_are_those_that_ship():
+    documented = [line for line in (ROOT / "docs/perspective.md").read_text().splitlines() if line.startswith("|")]
+    found = reference.calibration()["statistics"]
+
+    def said(row: pd.Series) -> str:
+        theirs = "" if np.isnan(row["perspective"]) else f" ({row['perspective']:.3f})"
+        return f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]{theirs}"
+
+    for _, rows in found.groupby(["scorer", "corpus", "scale"], sort=False):
+        numbers = rows.set_index("metric").apply(said, axis=1)
+        for metrics in (calibration.AGREEMENT, calibration.GROUPED):
+            line = f"| {rows['scale'].iloc[0]} | " + " | ".join(numbers[list(metrics)]) + " |"
+            assert sum(other.endswith(line) for other in documented) == 1, line
+
+
+def test_the_captions_say_by_how_much_calibrated_groups_fall_short():
+    found = reference.calibration()["statistics"]
+    found = found[(found["corpus"] == calibration.HELD_OUT) & (found["scale"] == "calibrated")].set_index("metric")
+    highest, toxic = found.loc["average_max_toxicity_of_25"], found.loc["toxicity_probability_of_4"]
+    assert {f"{value:.2f}" for value in highest["value"]} == {"0.87"}
+    assert sorted(f"{value:.2f}" for value in toxic["value"]) == ["0.63", "0.65"]
+    assert [f"{row['perspective'].iloc[0]:.2f}" for row in (highest, toxic)] == ["0.91", "0.72"]
+    for name in ("toxicity", "replication"):
+        caption = " ".join((ROOT / "captions" / f"{name}.rst").read_text().split())
+        assert "average maximum of 25 is 0.87 where Perspective's own is 0.91" in caption
+        assert "one of 4 is toxic 0.63 to 0.65 where Perspective's is 0.72" in caption
+
+
+def test_the_replication_compares_what_is_closer_to_perspective():
+    found = reference.calibration()["statistics"].set_index(["scorer", "corpus", "metric", "scale"])
+    off = (found["value"] - found["perspective"]).abs().unstack()
+    for name, size in (("average_max_toxicity", 4), ("toxicity_probability", 4), ("toxicity_probability", 25)):
+        of_size = off.xs(f"{name}_of_{size}", level="metric")
+        assert replication.closer(name, size) == "calibrated" and (of_size["calibrated"] < of_size["raw"]).all()
+    highest = off.xs("average_max_toxicity_of_25", level="metric")
+    assert replication.closer("average_max_toxicity", 25) == "raw"
+    assert (highest["raw"] < highest["calibrated"] + 0.002).all() and (
+        highest["raw"] < highest["calibrated"]
+    ).sum() == 3
 
 
 @pytest.fixture(scope="module")

@@ -336,6 +336,16 @@ def test_the_official_grid_is_drawn_by_steer_values():
     assert "6 settings of raw steer values, 2 prompts of 2 samples" in said
 
 
+def test_the_official_grid_loses_no_metric_without_a_word():
+    gridded = grid.official_grid(scored([0.1, 0.3], [0.2, 0.2]))
+    kept = official_grid.table(gridded, scorers=sorted(set(gridded.scorer)))
+    pd.testing.assert_frame_equal(kept, gridded)
+    with pytest.raises(
+        ValueError, match=r"figure official_grid: no average_max_toxicity by \['perspective==1'\]; name one of"
+    ):
+        official_grid.table(gridded, scorers=["perspective==1"])
+
+
 def test_the_official_grid_takes_no_text_twice_and_one_scorer_a_map():
     scores = scored([0.1, 0.3], [0.2, 0.2])
     with pytest.raises(ValueError, match="sample 0 of prompt 'p0'.*twice"):

@@ -443,3 +443,26 @@ def test_the_script_adds_the_calibrated_scores_of_the_scorers_that_have_a_map(tm
     plain = metrics(cell, base, classes=dict.fromkeys(prompts.id, "all"), resamples=50, confidence=0.9)
     kept = written[written.scorer != "lexicon==1, calibrated"].reset_index(drop=True)
     pd.testing.assert_frame_equal(kept, plain, check_dtype=False)
+
+
+@pytest.mark.parametrize("shipped", [False, True])
+def test_the_script_takes_the_maps_that_ship_where_its_spec_has_them_and_else_none(tmp_path, shipped, monkeypatch):
+    prompts = pd.DataFrame({"id": [f"p{number}" for number in range(12)], "label": np.nan, "role": "prompt"})
+    prompts.assign(split="dev").to_parquet(tmp_path / "table.parquet")
+    one = calibrated.Map((0.0, 1.0), (0.2, 0.6), 9)
+    monkeypatch.setattr(calibrated, "read_maps", lambda: {"lexicon==1": one})
+    inputs = files(random_cell(1), tmp_path / "base")
+    compute_metrics.run(
+        **inputs,
+        table=tmp_path / "table.parquet",
+        base_continuations=[],
+        base_scores=[],
+        base_perplexity=[],
+        maps=[],
+        metrics=tmp_path / "metrics.csv",
+        spec=NAMES
+        | {"seeds": [0, 1], "base_seeds": [0, 1], "resamples": 5, "confidence": 0.9}
+        | ({"shipped_maps": "digest"} if shipped else {}),
+    )
+    scorers = set(pd.read_csv(tmp_path / "metrics.csv").scorer)
+    assert ("lexicon==1, calibrated" in scorers) is shipped

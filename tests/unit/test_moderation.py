@@ -70,8 +70,8 @@ def test_other_categories_of_a_text_cost_no_request(endpoint, tmp_path):
     assert len(endpoint.seen) == 1
 
 
-def test_the_version_names_model_and_host(endpoint, tmp_path):
-    assert scorer(endpoint, tmp_path).version == f"mod-1@127.0.0.1:{endpoint.server_port}"
+def test_the_version_names_model_and_address(endpoint, tmp_path):
+    assert scorer(endpoint, tmp_path).version == f"mod-1@127.0.0.1:{endpoint.server_port}/v1"
 
 
 def test_a_server_that_wants_no_key_gets_none(endpoint, tmp_path):

@@ -184,8 +184,8 @@ def test_a_text_that_the_service_always_fails_on_does_not_keep_the_others_from_t
     ("status", "headers", "body", "expected"),
     [
         (307, {"Location": "/elsewhere"}, b"", "a request is not accepted .HTTP 307"),
-        (403, {}, b"<html>KEY blocked</html>", "the key is refused .HTTP 403"),
-        (403, {}, json.dumps([{"error": {"message": "api_key:KEY"}}]).encode(), "the key is refused .HTTP 403"),
+        (403, {}, b"<html>@@ blocked</html>", "the key is refused .HTTP 403"),
+        (403, {}, json.dumps([{"error": {"message": "api_key:@@"}}]).encode(), "the key is refused .HTTP 403"),
         (400, {}, json.dumps({"error": {"details": [{"reason": "API_KEY_INVALID"}]}}).encode(), "the key is refused"),
         (400, {}, b"null", "a request is not accepted .HTTP 400, no reason given"),
         (501, {}, b"{}", "a request is not accepted .HTTP 501"),
@@ -197,7 +197,7 @@ def test_whatever_a_server_answers_the_run_stops_in_one_line_without_the_key(
 ):
     caplog.set_level(logging.DEBUG)
     with (
-        a_server_that_answers(status, headers, body.replace(b"KEY", KEY.encode())) as (address, seen),
+        a_server_that_answers(status, headers, body.replace(b"@@", KEY.encode())) as (address, seen),
         pytest.raises(ServiceStopped, match=expected) as stopped,
     ):
         answers(Perspective(KEY, address=address, timeout=1.0), ["text"], tmp_path, quota=100)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from steerlab.data import sources
 from steerlab.experiment import config
 from tests.workflow.project import Job, copy_finished, plan
 
@@ -49,6 +50,7 @@ def unpicked(pattern: str) -> list[str]:
 
 
 COMPUTE = CAPTURED + UNSTEERED
+TEST_METRICS = ["metrics/*/test.csv"]
 METRICS, PERPLEXITY, TEXTS = map(unpicked, ("metrics/{cell}", "scores/{cell}perplexity-base*", "scores/{cell}texts*"))
 
 # Each leaf of the schema: another value, and what is made anew first. None: why there is no row.
@@ -224,6 +226,20 @@ def test_another_scorer_reruns_no_text_before_a_choice(finished: Path, tmp_path:
     assert {job.rule for job in jobs if job.rule.startswith("score_texts")} and "data/toxicity.parquet" not in remade
 
 
+def test_a_mirror_with_perspectives_scores_reruns_test_metrics_and_no_choice(finished: Path, tmp_path: Path):
+    scored = ("scored_continuations", "scored_comments")
+    mirror = tmp_path / "mirror"
+    for file in (file for name in scored for file in sources.table()[name].doors["mirror"].files):
+        (mirror / file.remote).parent.mkdir(parents=True, exist_ok=True)
+        (mirror / file.remote).touch()
+    jobs = plan(finished, *with_overlay(tmp_path, "data.mirror", str(mirror)))
+    assert first(jobs) == {f"data/raw/{name}/mirror" for name in scored}
+    rules = {"fetch_source", "calibrate_scorers", "compute_metrics", "plot_figure", "build_report"}
+    assert {job.rule for job in jobs} == rules
+    computed = {job.outputs[0] for job in jobs if job.rule == "compute_metrics"}
+    assert computed and all(file.endswith("/test.csv") for file in computed)
+
+
 def test_nothing_reruns_on_a_finished_run(finished: Path):
     assert plan(finished) == []
 
@@ -293,14 +309,16 @@ MODULES = {
     "steerlab/metrics/grid.py": [],
     "steerlab/analyses/interpretation.py": INTERPRETED,
     "steerlab/analyses/reading.py": INTERPRETED,
-    "steerlab/analyses/calibration.py": METRICS,
+    "steerlab/metrics/calibrated.py": METRICS + CALIBRATION,
+    "steerlab/analyses/calibration.py": [],
     "steerlab/figures/toxicity.py": figures("toxicity"),
     "steerlab/figures/transfer.py": figures("transfer"),
     "steerlab/figures/calibration.py": CALIBRATION,
     "steerlab/figures/style.py": figures("*"),
     "steerlab/parameters.py": figures("*"),
     "steerlab/reference/lm_steer.yaml": figures("replication"),
-    "steerlab/reference/calibration/maps.json": METRICS,
+    "steerlab/reference/calibration/maps.json": TEST_METRICS,
+    "steerlab/reference/calibration/calibration.csv": CALIBRATION,
     "steerlab/reference/calibration/reliability.csv": CALIBRATION,
     "scripts/calibrate_scorers.py": [],
     "captions/spectrum.rst": figures("spectrum"),
