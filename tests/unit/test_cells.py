@@ -114,13 +114,15 @@ def test_device_and_threads_rerun_the_scores_of_a_model_alone():
             assert (len(specs) == 1) is expected
 
 
-def test_another_definition_of_a_classifier_prepares_it_anew_and_nothing_else():
+def test_another_definition_of_a_classifier_prepares_and_scores_anew():
     first = DEFAULT["scores"]["classifiers"]["detoxify_original"]
     xs = [judged_by("detoxify_original", detoxify_original=first | more) for more in ({}, {"label": "insult"})]
     prepared = [json.loads(x.spec("prepare_scorer", {"scorer": "detoxify_original"}.items())) for x in xs]
-    assert prepared[0] == {"scorer": CLASSIFIER, "definition": first}
-    assert prepared[1] == {"scorer": CLASSIFIER, "definition": first | {"label": "insult"}}
-    assert len({x.spec("score_texts", CELL.items()) for x in xs}) == 1  # its input is what changes
+    label = "unitary/toxic-bert==4d6c22e74ba2:{},sigmoid"
+    assert prepared[0] == {"scorer": CLASSIFIER, "definition": first, "label": label.format("toxic")}
+    other = {"definition": first | {"label": "insult"}, "label": label.format("insult")}
+    assert prepared[1] == {"scorer": CLASSIFIER} | other
+    assert len({x.spec("score_texts", CELL.items()) for x in xs}) == 2
     assert len({x.spec("prepare_scorer", {"scorer": "detoxify_unbiased"}.items()) for x in xs}) == 1
 
 
