@@ -178,7 +178,7 @@ def _unknown_scorers(config: dict) -> Iterator[str]:
             elif definition:
                 label = scorer_label(config, name)
                 if taken.setdefault(label, name) != name:
-                    yield f"{where}: tables cannot tell {name} from {taken[label]}, both are {label}; keep one of them"
+                    yield f"{where}: tables cannot tell {name} from {taken[label]}, both are {label}; keep one"
 
 
 def _impossible_cells(config: dict) -> Iterator[str]:

@@ -94,16 +94,11 @@ def answers(service: Service, texts: Sequence[str], store: Path, *, quota: float
 
 def _forecast(name: str, texts: int, cached: int, duplicates: int, quota: float) -> str:
     seconds = (texts - cached - duplicates) / (SHARE * quota)
-    took = (
-        f"{seconds / 3600:.1f} h"
-        if seconds > 5400
-        else f"{seconds / 60:.1f} min"
-        if seconds > 90
-        else f"{seconds:.0f} s"
+    unit, size = next(
+        (unit, size) for unit, size in (("h", 3600), ("min", 60), ("s", 1)) if seconds > size or size == 1
     )
-    return (
-        f"{name}: {texts:,} texts, {cached:,} cached, {duplicates:,} duplicates, about {took} at {quota:g} per second"
-    )
+    counts = f"{name}: {texts:,} texts, {cached:,} cached, {duplicates:,} duplicates"
+    return f"{counts}, about {round(seconds / size, 1 if size > 1 else None)} {unit} at {quota:g} per second"
 
 
 def _refused_unasked(service: Service, texts: Sequence[str]) -> dict[str, Answer]:
@@ -198,8 +193,10 @@ class _Asking:
         return state.attempt_number >= ATTEMPTS
 
     def _keep(self, pending: dict[Future[Answer], str], done: set[Future[Answer]]) -> dict[str, Answer]:
-        """Write what came, then raise what stops the run. A text that the service fails on is set aside as long as it
-        answers others."""
+        """Write what came, then raise what stops the run.
+
+        A text that the service fails on is set aside, as long as others got an answer since the last such text.
+        """
         texts = {pending.pop(future): future for future in done}
         found = {text: future.result() for text, future in texts.items() if not future.exception()}
         self._cache.add(self._service.question, found)
@@ -217,11 +214,9 @@ class _Asking:
     def _keep_what_came(self, pending: dict[Future[Answer], str]) -> None:
         """Write what was answered while the run stops; an error here must not hide why it stops."""
         came = {text: future for future, text in pending.items() if future.done() and not future.cancelled()}
+        found = {text: future.result() for text, future in came.items() if not future.exception()}
         try:
-            self._cache.add(
-                self._service.question,
-                {text: future.result() for text, future in came.items() if not future.exception()},
-            )
+            self._cache.add(self._service.question, found)
         except CacheError as error:
             log.warning("%s", error)
 

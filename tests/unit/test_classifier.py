@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import pickle
+import re
 import shutil
 from pathlib import Path
 
@@ -186,7 +187,7 @@ class TestPrepare:
     def test_the_record_says_what_the_scorer_is(self, tmp_path):
         found = record(prepared(a_classifier(tmp_path / "mine"), tmp_path / "new"))
         assert (found["name"], found["quantity"], found["labels"]) == ("mine", "toxicity", list(LABELS))
-        assert len(found["version"]) == 12 and found["activation"] == "softmax"
+        assert re.fullmatch(r"[0-9a-f]{12}:toxic", found["version"]) and found["activation"] == "softmax"
 
     def test_the_version_of_a_folder_changes_with_its_weights_alone(self, tmp_path):
         saved = a_classifier(tmp_path / "saved")
@@ -364,4 +365,4 @@ class TestHub:
             scores.prepare(CLASSIFIER, tmp_path / name, definition=definition)
             label = scores.label(scores.load(CLASSIFIER, tmp_path / name))
             assert label == specs.scorer_label(config, name)
-        assert specs.scorer_label(config, "of_hub") == f"someone/some_model=={COMMIT[:12]}"
+        assert specs.scorer_label(config, "of_hub") == f"someone/some_model=={COMMIT[:12]}:toxic"

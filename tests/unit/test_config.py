@@ -111,7 +111,7 @@ def test_a_classifier_has_a_name_of_its_own_that_can_name_files(name: str):
         ({"toxicity": ["opposed"]}, "toxicity: opposed scores sentiment; name it under scores.sentiment"),
         (
             {"toxicity": ["mine", "again"]},
-            "toxicity: tables cannot tell again from mine, the same model; keep one of them",
+            "toxicity: tables cannot tell again from mine, both are someone/model==000000000000:toxic; keep one",
         ),
         (
             {"toxicity": ["lost"]},
@@ -122,7 +122,7 @@ def test_a_classifier_has_a_name_of_its_own_that_can_name_files(name: str):
 def test_a_scorer_that_cannot_be_picked_is_refused_in_one_line(picked: dict, line: str):
     lost = {"path": "nowhere", "quantity": "toxicity", "label": "toxic"}
     other = OPPOSED | {"repo": "someone/other"}
-    classifiers = {"mine": TOXIC, "again": TOXIC | {"label": "insult"}, "opposed": other, "lost": lost}
+    classifiers = {"mine": TOXIC, "again": dict(TOXIC), "opposed": other, "lost": lost}
     assert errors(scores={"classifiers": classifiers} | picked) == [f"config: scores.{line}"]
 
 

@@ -320,7 +320,8 @@ def test_a_claim_ends_with_its_process(tmp_path):
 def test_ctrl_c_leaves_what_was_answered(tmp_path):
     with PerspectiveServer() as server:
         code = (
-            "import sys; from pathlib import Path; from steerlab.scores.network import answers\n"
+            "import signal, sys; from pathlib import Path; from steerlab.scores.network import answers\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it\n"
             "from steerlab.scores.perspective import Perspective; from tests.unit.perspective_server import KEY\n"
             "texts = [f'text {n}' for n in range(500)]\n"
             "answers(Perspective(KEY, address=sys.argv[1]), texts, Path(sys.argv[2]), quota=50)"
