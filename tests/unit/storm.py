@@ -23,6 +23,7 @@ from steerlab.scores.perspective import Perspective
 from tests.unit.perspective_server import BILLED, FAULTS, KEY, SPOILT, score_of
 
 WINDOW = 10.0  # seconds
+FELT = 3.0  # seconds after a kill or a 429: the longest rest that the server asks for, and a second
 
 
 def storm(folder: Path, *, texts: int, quota: float, kills: int, seed: int = 0, processes: int = 4) -> dict:
@@ -77,13 +78,13 @@ def _seen(log: list, killed: list[float], quota: float) -> dict:
     outcomes = Counter(outcome for _, _, outcome in log)
     scored = Counter(text for _, text, outcome in log if outcome in BILLED)
     times = np.sort([moment for moment, _, _ in log])
-    disturbed = np.array(killed + [moment for moment, _, outcome in log if outcome == "throttled"])
+    throttled = [moment for moment, _, outcome in log if outcome == "throttled"]
     done = np.sort([moment for moment, _, outcome in log if outcome == "scored"])
     end = done[int(0.98 * len(done))]  # after it too few texts are left to fill the quota
     calm = [
         np.sum((times >= start) & (times < start + WINDOW)) / (WINDOW * quota)
         for start in np.arange(times[0] + 2, end - WINDOW, 0.25)
-        if not np.any((disturbed >= start - 1) & (disturbed < start + WINDOW))  # a kill is felt a moment after it
+        if not any(start - FELT <= moment < start + WINDOW for moment in [*killed, *throttled])
     ]
     at_most = max(np.searchsorted(times, moment + WINDOW) - place for place, moment in enumerate(times))
     return {
