@@ -56,7 +56,6 @@ HOPELESS = (
     requests.exceptions.InvalidSchema,
     requests.exceptions.MissingSchema,
     requests.exceptions.InvalidHeader,
-    requests.exceptions.SSLError,
 )
 
 

@@ -27,9 +27,8 @@ REFUSED = {
 OF_A_LANGUAGE = {"LANGUAGE_NOT_SUPPORTED_BY_ATTRIBUTE"}
 BAD_KEY = {
     "API_KEY_INVALID", "API_KEY_EXPIRED", "API_KEY_SERVICE_BLOCKED", "API_KEY_IP_ADDRESS_BLOCKED",
-    "API_KEY_HTTP_REFERRER_BLOCKED", "SERVICE_DISABLED", "CONSUMER_SUSPENDED", "CONSUMER_INVALID",
-    "accessNotConfigured",
-    "keyInvalid", "keyExpired", "forbidden", "PERMISSION_DENIED", "UNAUTHENTICATED",
+    "API_KEY_HTTP_REFERRER_BLOCKED", "SERVICE_DISABLED", "CONSUMER_SUSPENDED", "CONSUMER_INVALID", "keyInvalid",
+    "keyExpired", "accessNotConfigured", "forbidden", "PERMISSION_DENIED", "UNAUTHENTICATED",
 }  # fmt: skip
 TOO_FAST = {"RATE_LIMIT_EXCEEDED", "rateLimitExceeded", "userRateLimitExceeded"}
 SPENT = {"dailyLimitExceeded", "quotaExceeded", "dailyLimitExceededUnreg"}
@@ -87,8 +86,8 @@ class Perspective:
             response = request.execute()
         except _Refused as refused:
             return self._refused(refused)
-        except ValueError:
-            raise Unavailable("an answer that is no JSON") from None
+        except UnicodeDecodeError:  # what is no JSON comes back as a string
+            raise Unavailable("an answer that is no text") from None
         return Answer(self._scores(response), None, _compact(response), now())
 
     def score(self, answer: Answer) -> float:

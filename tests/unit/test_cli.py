@@ -2,7 +2,13 @@
 
 import subprocess
 import sys
+from datetime import UTC, datetime
 
+import pytest
+import yaml
+
+from steerlab import experiment
+from steerlab.experiment import plan
 from tests.workflow.project import ROOT
 
 
@@ -37,3 +43,19 @@ def test_errors_are_one_line(tmp_path):
     assert len(result.stderr.splitlines()) == 1
     result = steerlab("plan", cwd=tmp_path)
     assert result.returncode == 1 and len(result.stderr.splitlines()) == 1
+
+
+def test_plan_says_what_to_ask_perspective_for_over_all_presets():
+    lines = {
+        line.split("  ")[0]: line.split() for line in steerlab("plan", "--perspective").stdout.splitlines() if line
+    }
+    assert lines["config.yaml"][1:4] == ["7,056", "2.0", "2026-12-29"]  # 7,536 but for the sentiment continuations
+    assert "paper-lm_steer + paper-lm_steer-sizes" in lines  # a preset behind the one that its name extends
+    assert "tiny" not in lines and "perspective" not in lines  # random models; the same texts as the default
+
+
+@pytest.mark.parametrize(("day", "quota", "late"), [(30, 1.0, True), (20, 1.0, False), (20, 0.005, True)])
+def test_what_can_no_longer_be_asked_in_time_is_marked(day, quota, late):
+    config = experiment.load(yaml.safe_load((ROOT / "config.yaml").read_text())).config
+    asked = config | {"scores": config["scores"] | {"perspective": {"quota": quota}}}
+    assert ("too late" in plan.perspective_table({"config.yaml": asked}, datetime(2026, 12, day, tzinfo=UTC))) == late

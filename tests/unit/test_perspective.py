@@ -153,6 +153,11 @@ def test_what_nobody_but_the_user_can_mend_stops_the_run_with_one_line(tmp_path,
         assert len(list(cache.rows())) == len(server.outcomes("scored"))
 
 
+def test_an_address_that_is_none_is_not_taken_for_an_outage(tmp_path):
+    with pytest.raises(ServiceStopped, match="perspective: cannot be asked at all .InvalidURL.; check its address"):
+        answers(Perspective(KEY, address="http://"), ["text"], tmp_path, quota=100)
+
+
 def test_a_service_that_is_gone_says_what_to_do(tmp_path):
     with PerspectiveServer() as server:
         gone = Perspective(KEY, address=server.address + "/gone", timeout=1.0)
