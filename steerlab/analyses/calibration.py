@@ -12,7 +12,7 @@ The numbers that ship (steerlab/reference/calibration) were computed once from t
 there to compute them from. What a map is and does is in steerlab.metrics.calibrated. No torch here.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
 
 from steerlab.data.splits import share
+from steerlab.metrics.bootstrap import draws
 from steerlab.metrics.calibrated import CALIBRATED, RAW, Map, apply
 
 Array = NDArray[np.float64]
@@ -39,8 +40,6 @@ BINS = ["scorer", "corpus", "scale", "bin_from", "bin_to", "mean_local", "mean_p
 TOXIC_FROM = 0.5  # Perspective's score from which a text counts as toxic, as in RealToxicityPrompts
 EDGES = np.arange(11) / 10  # of the bins of a score: [0, 0.1), ..., [0.9, 1]
 FITTED_SHARE = 0.5
-
-_DRAWS_AT_ONCE = 2_000_000  # counts held in memory at a time: 16 MB
 
 
 @dataclass(frozen=True)
@@ -296,19 +295,10 @@ def _estimates(
     if not n:
         return found
     found[:, 0] = measure(np.ones((1, n)))[0]
-    drawn = np.concatenate([measure(times) for times in _draws(n, resamples, seed)])
+    drawn = np.concatenate([measure(times) for times in draws(n, resamples, seed)])
     tail = (1 - confidence) / 2
     for place, value in enumerate(found[:, 0]):
         known = drawn[~np.isnan(drawn[:, place]), place]
         if n > 1 and len(known) and not np.isnan(value):
             found[place, 1:] = np.quantile(known, [tail, 1 - tail])
     return found
-
-
-def _draws(n: int, resamples: int, seed: int) -> Iterator[Array]:
-    generator = np.random.default_rng(seed)
-    step = max(1, _DRAWS_AT_ONCE // n)
-    for done in range(0, resamples, step):
-        size = min(step, resamples - done)
-        places = generator.integers(n, size=(size, n)) + n * np.arange(size)[:, None]
-        yield np.bincount(places.ravel(), minlength=size * n).reshape(size, n).astype(float)

@@ -146,16 +146,20 @@ def _estimate(
 def _times_drawn(n: int, resamples: int, seed: int) -> Iterable[Array]:
     """How often each resample draws each of n prompts: (resamples, n) in all, in parts of limited size."""
     small = n * resamples <= _DRAWS_AT_ONCE
-    return _small_draws(n, resamples, seed) if small else _draws(n, resamples, seed)
+    return _small_draws(n, resamples, seed) if small else draws(n, resamples, seed)
 
 
 @functools.lru_cache(maxsize=8)
 def _small_draws(n: int, resamples: int, seed: int) -> list[Array]:
     """Kept, because a table of metrics asks for the same draws a thousand times."""
-    return list(_draws(n, resamples, seed))
+    return list(draws(n, resamples, seed))
 
 
-def _draws(n: int, resamples: int, seed: int) -> Iterator[Array]:
+def draws(n: int, resamples: int, seed: int) -> Iterator[Array]:
+    """How often each resample draws each of n things, with replacement.
+
+    Parts of limited size, (some of the resamples, n) float64, that together are all of them.
+    """
     generator = np.random.default_rng(seed)
     step = max(1, _DRAWS_AT_ONCE // n)
     for done in range(0, resamples, step):
