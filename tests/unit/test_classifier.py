@@ -23,7 +23,8 @@ from steerlab.experiment import specs
 from steerlab.experiment.scorers import CLASSIFIER
 from steerlab.scores import ScorerError
 from steerlab.tiny_models import byte_tokenizer
-from tests.unit.test_data_doors import COMMIT, Web
+from tests.unit.test_data_doors import COMMIT
+from tests.unit.web import Web
 from tests.workflow.project import ROOT
 
 WORDS = [f"w{number}" for number in range(40)]
@@ -296,14 +297,6 @@ def refused(path: Path, tmp_path: Path, reason: str, **definition: object) -> No
     assert "\n" not in str(error.value)
 
 
-@pytest.fixture
-def hub():
-    web = Web()
-    yield web
-    web.server.shutdown()
-    web.server.server_close()
-
-
 def put(web: Web, repo: str, folder: Path) -> dict:
     """The files of a folder on the hub at COMMIT; returns a definition that takes them."""
     listed = [
@@ -322,31 +315,31 @@ def put(web: Web, repo: str, folder: Path) -> dict:
 
 
 class TestHub:
-    def test_a_classifier_comes_from_the_hub_and_scores_as_it_did_there(self, hub, tmp_path):
+    def test_a_classifier_comes_from_the_hub_and_scores_as_it_did_there(self, web, tmp_path):
         saved = a_classifier(tmp_path / "saved", "roberta")
         shutil.copy(saved / "model.safetensors", saved / "pytorch_model.bin")  # must not be asked for
-        definition = put(hub, "someone/some_model", saved)
+        definition = put(web, "someone/some_model", saved)
         scores.prepare(CLASSIFIER, tmp_path / "new", definition=definition)
         judge = scores.load(CLASSIFIER, tmp_path / "new")
         assert judge.score(some_texts()) == pytest.approx(by_pipeline(saved, some_texts(), "toxic"), abs=1e-5)
-        assert not any(path.endswith(".bin") for _, path, _ in hub.asked)
+        assert not any(path.endswith(".bin") for _, path, _ in web.asked)
         assert {file.name for file in (tmp_path / "new").iterdir()} == {
             "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "scorer.json"
         }  # fmt: skip
 
-    def test_a_commit_with_pickled_weights_alone_is_converted(self, hub, tmp_path):
+    def test_a_commit_with_pickled_weights_alone_is_converted(self, web, tmp_path):
         saved = a_classifier(tmp_path / "saved")
         expected = by_pipeline(saved, some_texts(), "toxic")
         torch.save(load_file(saved / "model.safetensors"), saved / "pytorch_model.bin")
         (saved / "model.safetensors").unlink()
-        scores.prepare(CLASSIFIER, tmp_path / "new", definition=put(hub, "someone/some_model", saved))
+        scores.prepare(CLASSIFIER, tmp_path / "new", definition=put(web, "someone/some_model", saved))
         assert scores.load(CLASSIFIER, tmp_path / "new").score(some_texts()) == pytest.approx(expected, abs=1e-5)
         assert not list((tmp_path / "new").glob("*.bin"))
 
     @pytest.mark.parametrize("status", [401, 403, 404])
-    def test_a_hub_that_refuses_is_one_line_with_what_to_do(self, hub, tmp_path, status):
-        definition = put(hub, "someone/some_model", a_classifier(tmp_path / "saved"))
-        hub.statuses |= dict.fromkeys(hub.files, status)
+    def test_a_hub_that_refuses_is_one_line_with_what_to_do(self, web, tmp_path, status):
+        definition = put(web, "someone/some_model", a_classifier(tmp_path / "saved"))
+        web.statuses |= dict.fromkeys(web.files, status)
         with pytest.raises(ScorerError, match="the hub refuses someone/some_model .* set HF_TOKEN") as error:
             scores.prepare(CLASSIFIER, tmp_path / "new", definition=definition)
         assert "\n" not in str(error.value)
@@ -357,9 +350,9 @@ class TestHub:
         with pytest.raises(ScorerError, match="give the commit's 40 hex digits"):
             scores.prepare(CLASSIFIER, tmp_path / "new", definition=definition)
 
-    def test_the_plan_knows_the_name_that_a_classifier_will_have(self, hub, tmp_path):
+    def test_the_plan_knows_the_name_that_a_classifier_will_have(self, web, tmp_path):
         saved = a_classifier(tmp_path / "saved")
-        of_hub, of_folder = put(hub, "someone/some_model", saved), TOXIC | {"path": str(saved)}
+        of_hub, of_folder = put(web, "someone/some_model", saved), TOXIC | {"path": str(saved)}
         config = {"scores": {"classifiers": {"of_hub": of_hub, "of_folder": of_folder}}}
         for name, definition in config["scores"]["classifiers"].items():
             scores.prepare(CLASSIFIER, tmp_path / name, definition=definition)

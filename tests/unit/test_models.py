@@ -11,7 +11,6 @@ from steerlab import models
 from steerlab.models import ModelError, ModelHandle
 from steerlab.store import file_digest
 from steerlab.tiny_models import FAMILIES
-from tests.unit.test_data_doors import Web
 
 RANDOM = {"kind": "random", "family": "llama", "seed": 0, "layers": 2}
 
@@ -93,17 +92,8 @@ def test_what_cannot_be_prepared_is_refused_with_the_reason(tmp_path, definition
         models.prepare(definition, tmp_path / "model", name="model")
 
 
-@pytest.fixture
-def hub():
-    """A hub without any repository."""
-    web = Web()
-    yield web
-    web.server.shutdown()
-    web.server.server_close()
-
-
-def test_a_hub_that_refuses_is_one_line_with_what_to_do(hub, tmp_path):
-    definition = {"kind": "hub", "repo": "someone/some_model", "revision": "0" * 40, "endpoint": hub.address}
+def test_a_hub_that_refuses_is_one_line_with_what_to_do(web, tmp_path):
+    definition = {"kind": "hub", "repo": "someone/some_model", "revision": "0" * 40, "endpoint": web.address}
     with pytest.raises(ModelError, match="the hub refuses someone/some_model .* set HF_TOKEN") as error:
         models.prepare(definition, tmp_path / "model", name="model")
     assert "\n" not in str(error.value)
