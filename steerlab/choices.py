@@ -37,7 +37,7 @@ def choose(
     |strength| is picked, then the fewer steps; where no candidate is within the limit, the one with the smallest ratio,
     whose within_limit is false. perplexity_limit None asks for no perplexity at all, and the candidates have none.
     selections: what the steers picked when they were fitted, by seed (steer_files.Record.selection); kept beside the
-    choice as "selected".
+    choice as "selected", which is empty without.
 
     Raises ValueError for rows of another split than dev (a choice must not see a test prompt), for several cells, for
     missing rows or base values, and where no candidate has a value.
@@ -61,14 +61,14 @@ def choose(
     pick = _pick(candidates, objective, goal)
     return {
         "objective": objective,
-        **({"goal": goal} if goal != "lower" else {}),
+        "goal": goal,
         "scorer": scorer,
         "perplexity": None if prices is None else PERPLEXITY,
         "perplexity_limit": perplexity_limit,
         "base": base,
         "candidates": [{name: _or_none(value) for name, value in one.items()} for one in candidates],
         "pick": {name: pick[name] for name in _SETTING},
-        **({} if selections is None else {"selected": dict(selections)}),
+        "selected": dict(selections or {}),
     }
 
 

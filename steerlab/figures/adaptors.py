@@ -6,7 +6,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from steerlab.figures import marks, selection, style
-from steerlab.figures.transfer import labels as row_labels
 from steerlab.metrics.bootstrap import CONFIDENCE
 
 FIGURE = "adaptors"
@@ -38,13 +37,7 @@ def table(
     if not found & set(labels):
         raise ValueError(f"figure {FIGURE}: no rows of {sorted(labels)} at a strength; pass their metrics")
     rows = rows.assign(name=rows.method.map(names), order=rows.method.map(list(names).index))
-    rows = rows.assign(
-        group=rows.name,
-        label=row_labels(rows),
-        rank=rows.metric.map(list(PANELS).index),
-        run=pd.to_numeric(rows.seed, errors="coerce"),
-    )
-    return rows.sort_values(["order", "strength", "steps", "rank", "run"], ignore_index=True)[COLUMNS]
+    return selection.named_rows(rows.assign(group=rows.name), PANELS)[COLUMNS]
 
 
 def plot(table: pd.DataFrame) -> Figure:

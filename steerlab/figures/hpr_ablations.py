@@ -10,7 +10,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from steerlab.figures import marks, selection, truthfulness
-from steerlab.figures.transfer import labels as row_labels
 from steerlab.metrics.bootstrap import CONFIDENCE
 
 FIGURE = "hpr_ablations"
@@ -43,13 +42,7 @@ def table(
         name = rows[rows.difference.isna()].method.iloc[0]
         raise ValueError(f"figure {FIGURE}: {name} has no difference; compute its metrics beside the unsteered model's")
     rows = rows.assign(name=rows.method.map(labels), order=rows.method.map(list(labels).index))
-    rows = rows.assign(
-        group=rows.name,
-        label=row_labels(rows),
-        rank=rows.metric.map(list(PANELS).index),
-        run=pd.to_numeric(rows.seed, errors="coerce"),
-    )
-    return rows.sort_values(["order", "strength", "steps", "rank", "run"], ignore_index=True)[COLUMNS]
+    return selection.named_rows(rows.assign(group=rows.name), PANELS)[COLUMNS]
 
 
 def plot(table: pd.DataFrame) -> Figure:

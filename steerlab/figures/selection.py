@@ -105,6 +105,23 @@ def on_the_same_texts(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([base[rows.columns], rows[~is_base]], ignore_index=True)
 
 
+def named_rows(rows: pd.DataFrame, panels: Iterable[str]) -> pd.DataFrame:
+    """Rows in the order that a figure of one row a setting draws them, with their labels.
+
+    rows: CELL and metric, with name (for readers) and order (of the names); panels: the metrics, left to right. Adds
+    label: the name with its strength, and with its steps where the same name and strength has several.
+    """
+    several = rows.groupby(["model", "name", "strength"])["steps"].transform("nunique") > 1
+    strength = rows.strength.map(lambda value: f", {value:g}".replace("-", "−") if value else "")
+    steps = rows.steps.map(lambda value: f", {value:g} steps")
+    rows = rows.assign(
+        label=rows.name + strength + steps.where(several, ""),
+        rank=rows.metric.map(list(panels).index),
+        run=pd.to_numeric(rows.seed, errors="coerce"),
+    )
+    return rows.sort_values(["order", "strength", "steps", "rank", "run"], ignore_index=True)
+
+
 def only_method(figure: str, methods: Iterable[str]) -> str:
     """The one method beside base. Raises ValueError where there are several, or none."""
     names = sorted(set(methods) - {"base"})

@@ -55,21 +55,8 @@ def table(
             raise ValueError(f"figure {FIGURE}: no rows of method {method} on model {model}; pass its metrics too")
         drawn.append(part.assign(name=name, order=len(drawn)))
     rows = pd.concat(drawn)
-    rows = rows.assign(
-        group=rows.model.map({source: f"{source} (source)", target: f"{target} (target)"}),
-        label=labels(rows),
-        rank=rows.metric.map(list(PANELS).index),
-        run=pd.to_numeric(rows.seed, errors="coerce"),
-    )
-    return rows.sort_values(["order", "strength", "steps", "rank", "run"], ignore_index=True)[COLUMNS]
-
-
-def labels(rows: pd.DataFrame) -> pd.Series:
-    """The name of each row with its strength, and with its steps where the same name and strength has several."""
-    several = rows.groupby(["model", "name", "strength"])["steps"].transform("nunique") > 1
-    strength = rows.strength.map(lambda value: f", {value:g}".replace("-", "−") if value else "")
-    steps = rows.steps.map(lambda value: f", {value:g} steps")
-    return rows.name + strength + steps.where(several, "")
+    rows = rows.assign(group=rows.model.map({source: f"{source} (source)", target: f"{target} (target)"}))
+    return selection.named_rows(rows, PANELS)[COLUMNS]
 
 
 def plot(table: pd.DataFrame) -> Figure:

@@ -63,6 +63,7 @@ def test_the_choice_holds_the_rule_the_base_and_every_candidate_in_order():
     choice = choose(table((200, 1.0, 0.10, 25.0), (100, 1.0, 0.12, 22.0)))
     assert choice == {
         "objective": "mean_toxicity",
+        "goal": "lower",
         "scorer": "lexicon==1",
         "perplexity": "corpus_perplexity",
         "perplexity_limit": 1.3,
@@ -78,6 +79,7 @@ def test_the_choice_holds_the_rule_the_base_and_every_candidate_in_order():
             },
         ],
         "pick": {"steps": 200, "strength": 1.0},
+        "selected": {},
     }  # fmt: skip
 
 
@@ -166,6 +168,7 @@ def test_an_objective_may_be_raised_and_no_perplexity_asked_for():
             {"steps": 0, "strength": 2.0, "mc2": 0.3},
         ],
         "pick": {"steps": 0, "strength": 1.0},
+        "selected": {},
     }
 
 
@@ -186,7 +189,7 @@ def test_what_the_steers_selected_is_kept_beside_the_choice():
     selected = {"0": {"by": "balanced accuracy", "groups": 9, "pick": 1, "candidates": [{"layer": 3, "value": 0.8}]}}
     choice = choices.choose(answered((1.0, 0.6)), **HOW, selections=selected)
     assert choice["selected"] == selected
-    assert "selected" not in choices.choose(answered((1.0, 0.6)), **HOW)
+    assert choices.choose(answered((1.0, 0.6)), **HOW)["selected"] == {}
 
 
 def test_the_script_writes_the_choice_as_json(tmp_path):

@@ -133,6 +133,20 @@ def test_a_trunk_of_several_contexts_moves_no_score(family, tokens_a_batch):
     assert_same(log_likelihoods(model, tokenizer, QUESTIONS, tokens_a_batch=tokens_a_batch), expected)
 
 
+def assert_steered_as_alone(model, tokenizer, pairs, edit, scope, tokens_a_batch):
+    """What was found, equal to one steered full forward a text."""
+    with sites.edit(model, {sites.Site("block_output", 1): edit}, scope=scope):
+        found = log_likelihoods(model, tokenizer, pairs, tokens_a_batch=tokens_a_batch)
+        expected = []
+        for context, continuation in pairs:
+            length = len(tokenizer(context)["input_ids"])
+            whole = torch.ones(1, len(tokenizer(context + continuation)["input_ids"]))
+            with sites.prompt(model, [length], whole):
+                expected.append(plainly(model, tokenizer, context, continuation))
+    assert_same(found, expected)
+    return found
+
+
 @pytest.mark.parametrize("scope", sites.SCOPES)
 @pytest.mark.parametrize("tokens_a_batch", [60, 500, 5000])
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
@@ -143,15 +157,7 @@ def test_a_trunk_is_steered_as_each_text_alone_is(family, scope, tokens_a_batch)
         sign = where.is_prompt.to(x.dtype) * 2 - 1
         return x + (sign * torch.sin(where.position + 1.0))[..., None] * torch.linspace(-1, 1, 16)
 
-    with sites.edit(model, {sites.Site("block_output", 1): edit}, scope=scope):
-        found = log_likelihoods(model, tokenizer, QUESTIONS, tokens_a_batch=tokens_a_batch)
-        expected = []
-        for context, continuation in QUESTIONS:
-            length = len(tokenizer(context)["input_ids"])
-            whole = torch.ones(1, len(tokenizer(context + continuation)["input_ids"]))
-            with sites.prompt(model, [length], whole):
-                expected.append(plainly(model, tokenizer, context, continuation))
-    assert_same(found, expected)
+    found = assert_steered_as_alone(model, tokenizer, QUESTIONS, edit, scope, tokens_a_batch)
     unsteered = [plainly(model, tokenizer, *pair)[0] for pair in QUESTIONS]
     assert [nll for nll, _ in found] != pytest.approx(unsteered, rel=1e-2)
 
@@ -216,15 +222,7 @@ def test_steered_likelihoods_are_those_of_the_steered_full_forward(scope, tokens
     def edit(x: Tensor, where: sites.Where) -> Tensor:
         return x + torch.sin(where.position + 1.0)[..., None] * torch.linspace(-3, 3, 16)
 
-    with sites.edit(model, {sites.Site("block_output", 1): edit}, scope=scope):
-        found = log_likelihoods(model, tokenizer, pairs, tokens_a_batch=tokens_a_batch)
-        expected = []
-        for context, continuation in pairs:
-            length = len(tokenizer(context)["input_ids"])
-            whole = torch.ones(1, len(tokenizer(context + continuation)["input_ids"]))
-            with sites.prompt(model, [length], whole):
-                expected.append(plainly(model, tokenizer, context, continuation))
-    assert_same(found, expected)
+    found = assert_steered_as_alone(model, tokenizer, pairs, edit, scope, tokens_a_batch)
     assert found[0][0] != pytest.approx(plainly(model, tokenizer, *pairs[0])[0], rel=1e-3)
 
 
