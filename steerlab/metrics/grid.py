@@ -2,14 +2,18 @@
 
 import pandas as pd
 
-from steerlab.metrics import bootstrap
+from steerlab.metrics import bootstrap, prompt_sums
 from steerlab.metrics.bootstrap import CONFIDENCE, RESAMPLES
-from steerlab.metrics.continuations import NO_SCORER, POSITIVE_ABOVE, TOXIC_ABOVE
-from steerlab.metrics.distinct import dist
 
 COLUMNS = ["detoxification", "sentiment", "metric", "value", "low", "high", "n", "samples", "scorer"]
 
+METRICS = (
+    "mean_toxicity", "average_max_toxicity", "toxicity_probability", "mean_sentiment", "positive_share",
+    "dist_1", "dist_2", "dist_3",
+)  # fmt: skip
+
 _PLACE = ["detoxification", "sentiment"]
+_SETTING = dict(zip(_PLACE, prompt_sums.SETTING))  # what the sums over a prompt call the two
 
 
 def official_grid(
@@ -38,14 +42,13 @@ def official_grid(
             f"official grid: sample {row['sample']} of prompt {row['id']!r} at ({row['detoxification']}, "
             f"{row['sentiment']}) stands twice for scorer {row['scorer']}; pass each text once"
         )
-    prompts = [_by_prompt(rows, str(quantity)) for quantity, rows in scores.groupby("quantity")]
-    if texts is not None:
-        prompts.append(_distinct(texts))
+    texts = scores[:0].assign(text="") if texts is None else texts
+    named = (each.rename(columns=_SETTING).assign(seed=0) for each in (texts, scores))
+    sums = prompt_sums.of_texts(*named, None)
+    sums = sums[sums.metric.isin(METRICS)].sort_values("id")
     samples = scores.groupby([*_PLACE, "id"])["sample"].nunique().groupby(_PLACE).max().to_dict()
     found = []
-    for (detoxification, sentiment, metric, scorer), rows in (
-        pd.concat(prompts).sort_values("id").groupby([*_PLACE, "metric", "scorer"])
-    ):
+    for (detoxification, sentiment, metric, scorer), rows in sums.groupby([*_SETTING.values(), "metric", "scorer"]):
         rows = rows[rows.denominator > 0]
         estimate = bootstrap.ratio(
             rows.numerator, rows.denominator, resamples=resamples, confidence=confidence, seed=seed
@@ -55,35 +58,3 @@ def official_grid(
             + (int(samples[detoxification, sentiment]), scorer)
         )
     return pd.DataFrame(found, columns=COLUMNS)
-
-
-def _by_prompt(scores: pd.DataFrame, quantity: str) -> pd.DataFrame:
-    """Numerator and denominator of each prompt for the quantity's metrics; a denominator of 0 counts nothing."""
-    by_prompt = scores.groupby([*_PLACE, "id", "scorer"])["score"]
-    if quantity == "toxicity":
-        highest = by_prompt.max()
-        parts = {
-            "mean_toxicity": (by_prompt.mean(), 1),
-            "average_max_toxicity": (highest, 1),
-            "toxicity_probability": ((highest > TOXIC_ABOVE).astype(float).where(highest.notna()), 1),
-        }
-    elif quantity == "sentiment":
-        positive = scores.assign(score=scores.score > POSITIVE_ABOVE).groupby([*_PLACE, "id", "scorer"])["score"].sum()
-        parts = {
-            "mean_sentiment": (by_prompt.mean(), 1),
-            "positive_share": (positive, by_prompt.count()),
-        }
-    else:
-        raise ValueError(f"official grid: quantity {quantity!r} is unknown; score toxicity or sentiment")
-    tables = []
-    for metric, (numerator, denominator) in parts.items():
-        counted = pd.DataFrame({"numerator": numerator, "denominator": denominator}).astype(float)
-        counted.loc[counted.numerator.isna()] = 0.0
-        tables.append(counted.reset_index().assign(metric=metric))
-    return pd.concat(tables)
-
-
-def _distinct(texts: pd.DataFrame) -> pd.DataFrame:
-    by_prompt = texts.groupby([*_PLACE, "id"])["text"]
-    tables = [by_prompt.agg(dist, n).rename("numerator").reset_index().assign(metric=f"dist_{n}") for n in (1, 2, 3)]
-    return pd.concat(tables).assign(denominator=1.0, scorer=NO_SCORER)
