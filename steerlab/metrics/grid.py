@@ -43,8 +43,8 @@ def official_grid(
             f"{row['sentiment']}) stands twice for scorer {row['scorer']}; pass each text once"
         )
     texts = scores[:0].assign(text="") if texts is None else texts
-    named = (each.rename(columns=_SETTING).assign(seed=0) for each in (texts, scores))
-    sums = prompt_sums.of_texts(*named, None)
+    texts, named = (each.rename(columns=_SETTING).assign(seed=0) for each in (texts, scores))
+    sums = prompt_sums.of_texts(texts, named, None)
     sums = sums[sums.metric.isin(METRICS)].sort_values("id")
     samples = scores.groupby([*_PLACE, "id"])["sample"].nunique().groupby(_PLACE).max().to_dict()
     found = []

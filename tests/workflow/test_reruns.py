@@ -366,7 +366,7 @@ MODULES = {
     "steerlab/methods/lm_steer.py": LEARNT,
     "steerlab/methods/random_direction.py": ["steers/*/random_lm_steer/*", "steers/*/random_hpr/*"],
     "steerlab/methods/hpr.py": HPR,
-    "steerlab/methods/settings.py": [*OF_TOXICITY, *OF_SENTIMENT, *ANSWERED, *ANSWERS, "analyses/*/norms/*"],
+    "steerlab/methods/settings.py": [*OF_TOXICITY, *OF_SENTIMENT, *ANSWERS, "generations/*/base/truthfulness/*"],
     "steerlab/tasks/truthfulness.py": TRUTHFULNESS,
     "steerlab/scores/answers.py": ANSWERS,
     "steerlab/methods/lm_steer_transfer.py": ["steers/tiny-rotated/transferred/*"],
