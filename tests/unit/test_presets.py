@@ -1,5 +1,6 @@
 """The presets: each plans cleanly in a fresh checkout without a network, and the paper's has the paper's scale."""
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import yaml
 
 from steerlab import experiment
 from steerlab.cli import _merged
+from steerlab.data.sources import SAMPLE
+from steerlab.tasks import truthfulness
 from tests.workflow.project import ROOT, SNAKEMAKE, copy_project, environment
 
 PRESETS = sorted(path.stem for path in (ROOT / "presets").glob("*.yaml"))
@@ -33,6 +36,20 @@ def test_a_preset_dry_runs_without_a_network(presets: tuple[str, ...], fresh: Pa
     result = subprocess.run(command, cwd=fresh, env=environment(OFFLINE), capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "train_steer" in result.stdout
+
+
+@pytest.mark.parametrize("presets", [(), *((preset,) for preset in PRESETS), *TOGETHER], ids="+".join)
+def test_the_sample_questions_are_as_many_as_are_asked_for(presets: tuple[str, ...]):
+    found = loaded(*presets)
+    if "truthfulness" not in found.tasks:
+        pytest.skip("asks no questions")
+    spec = json.loads(found.spec("make_task_table", [("task", "truthfulness")]))
+    if spec["doors"] != {"truthfulqa": "sample"}:
+        pytest.skip("asks for other questions")
+    table = truthfulness.make_table({"truthfulqa": SAMPLE}, spec["doors"], spec["settings"])
+    asked = table[table["role"] == "prompt"].groupby("split")["group"].nunique().to_dict()
+    wanted = {split: n for split, n in spec["settings"]["prompts"].items() if n}
+    assert asked | wanted == asked and len(table[table["role"] == "train"])
 
 
 def test_the_papers_preset_has_the_papers_scale():
