@@ -6,7 +6,6 @@ from steerlab.metrics import bootstrap, prompt_sums
 from steerlab.metrics.bootstrap import CONFIDENCE, RESAMPLES
 
 COLUMNS = ["detoxification", "sentiment", "metric", "value", "low", "high", "n", "samples", "scorer"]
-
 METRICS = (
     "mean_toxicity", "average_max_toxicity", "toxicity_probability", "mean_sentiment", "positive_share",
     "dist_1", "dist_2", "dist_3",
@@ -31,7 +30,7 @@ def official_grid(
     Returns COLUMNS. mean_toxicity, average_max_toxicity, toxicity_probability, mean_sentiment and dist_n are
     means over prompts; positive_share is the share of scored texts with a score above POSITIVE_ABOVE. n counts
     prompts, samples the texts of a prompt. Intervals are bootstrap intervals over prompts; seed is the bootstrap's own.
-    Raises ValueError where a text stands twice for one scorer, or there are no scores at all.
+    Raises ValueError where a text stands twice for one scorer, for another quantity, or without any scores.
     """
     if scores.empty:
         raise ValueError("official grid: the scores are empty; score the continuations first")
@@ -42,9 +41,11 @@ def official_grid(
             f"official grid: sample {row['sample']} of prompt {row['id']!r} at ({row['detoxification']}, "
             f"{row['sentiment']}) stands twice for scorer {row['scorer']}; pass each text once"
         )
+    if unknown := sorted(set(scores.quantity) - {"toxicity", "sentiment"}):
+        raise ValueError(f"official grid: quantity {unknown[0]!r} is unknown; score toxicity or sentiment")
     texts = scores[:0].assign(text="") if texts is None else texts
-    texts, named = (each.rename(columns=_SETTING).assign(seed=0) for each in (texts, scores))
-    sums = prompt_sums.of_texts(texts, named, None)
+    written, scored = (each.rename(columns=_SETTING).assign(seed=0) for each in (texts, scores))
+    sums = prompt_sums.of_texts(written, scored, None)
     sums = sums[sums.metric.isin(METRICS)].sort_values("id")
     samples = scores.groupby([*_PLACE, "id"])["sample"].nunique().groupby(_PLACE).max().to_dict()
     found = []

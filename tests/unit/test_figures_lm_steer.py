@@ -323,6 +323,11 @@ def test_the_official_grid_counts_distinct_words_where_texts_are_given():
     assert table.value["dist_1"] == 3 / 4 and table.value["dist_2"] == 2 / 4
 
 
+def test_the_official_grid_refuses_a_quantity_that_it_has_no_metric_for():
+    with pytest.raises(ValueError, match="quantity 'truthfulness' is unknown; score toxicity or sentiment"):
+        grid.official_grid(scored([0.1, 0.3], quantity="truthfulness"))
+
+
 def test_the_official_grid_is_drawn_by_steer_values():
     scores = pd.concat(
         [scored([0.1, 0.3], [0.2, 0.2], place=(up, right)) for up in (0, 5) for right in (-5, 0, 5)]
