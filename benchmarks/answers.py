@@ -3,8 +3,8 @@
 import torch
 
 from benchmarks.pairs import Ratio, speed_ratio
+from steerlab.likelihood import log_likelihoods
 from steerlab.models import ModelHandle, encode, pad
-from steerlab.scores.likelihood import log_likelihoods
 
 # Six examples before every question, of some 170 tokens of SmolLM2's tokenizer; what they say does not matter.
 EXAMPLES = (

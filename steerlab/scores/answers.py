@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 
 from steerlab.data import tables
+from steerlab.likelihood import log_likelihoods
 from steerlab.methods.settings import at_settings
 from steerlab.models import ModelHandle, Tokenizer
-from steerlab.scores.likelihood import log_likelihoods
 
 QUESTIONS_A_SHARD = 20  # what a killed job loses at most
 COLUMNS = ["group", "id", "steps", "strength", "log_likelihood", "tokens"]

@@ -17,8 +17,8 @@ import torch
 from steerlab import store
 from steerlab.data import tables
 from steerlab.data.renderings import answer_of
+from steerlab.likelihood import log_likelihoods
 from steerlab.models import ModelHandle, Tokenizer
-from steerlab.scores.likelihood import log_likelihoods
 
 ASKED = {"truthful": "True:", "informative": "Helpful:"}  # measure -> what the judges were tuned to complete
 YES, NO = " yes", " no"

@@ -8,8 +8,8 @@ import pandas as pd
 
 from steerlab import store
 from steerlab.data import tables
+from steerlab.likelihood import log_likelihoods
 from steerlab.models import ModelHandle
-from steerlab.scores.likelihood import log_likelihoods
 
 PROMPTS_A_SHARD = 10  # what a killed job loses at most
 

@@ -22,10 +22,10 @@ import torch
 from steerlab import harness, sites
 from steerlab.data import tables
 from steerlab.harness import SteerlabLM
+from steerlab.likelihood import log_likelihoods
 from steerlab.methods.steer_files import SteerMismatch
 from steerlab.metrics import multiple_choice
 from steerlab.scores import answers
-from steerlab.scores.likelihood import log_likelihoods
 from steerlab.sites import SCOPES, Site
 from steerlab.tasks import rows
 from tests.laws.subjects import _head, fitted, handle

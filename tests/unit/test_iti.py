@@ -16,8 +16,8 @@ from torch import Tensor
 
 from steerlab import sites
 from steerlab.data.splits import fitted_and_judging
+from steerlab.likelihood import log_likelihoods
 from steerlab.methods.iti import ITI, fitted_probes
-from steerlab.scores.likelihood import log_likelihoods
 from steerlab.sites import Site
 from tests.laws.subjects import fitted, handle
 

@@ -13,10 +13,10 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from steerlab import models, scores, sites
+from steerlab import likelihood, models, scores, sites
+from steerlab.likelihood import log_likelihoods
 from steerlab.models import ModelHandle
-from steerlab.scores import likelihood, perplexity
-from steerlab.scores.likelihood import log_likelihoods
+from steerlab.scores import perplexity
 from steerlab.tiny_models import FAMILIES, byte_tokenizer, tiny_config
 
 PAIRS = [

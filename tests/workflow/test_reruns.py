@@ -373,7 +373,7 @@ MODULES = {
     "steerlab/generations.py": [*OF_TOXICITY, *OF_SENTIMENT, *ANSWERED, "analyses/*/norms/*"],
     "steerlab/choices.py": ["choices/*"],
     "steerlab/scores/perplexity.py": PERPLEXITY + OF_ANSWERS,
-    "steerlab/scores/likelihood.py": [*PERPLEXITY, *ANSWERS, "scores/*/base/truthfulness/test/perplexity-base.parquet"],
+    "steerlab/likelihood.py": [*PERPLEXITY, *ANSWERS, "scores/*/base/truthfulness/test/perplexity-base.parquet"],
     "steerlab/scores/profanity_check.py": TEXTS,
     "steerlab/scores/vader.py": TEXTS,
     "steerlab/scores/toxic_comment_classifier.py": [],
