@@ -45,6 +45,7 @@ LABELS = {
     "hpr": "HPR",
     "random_hpr": "random directions (HPR)",
     "slim": "SLIM",
+    "random_slim": "random directions (SLIM)",
     "latentqa": "LatentQA",
     "cogsteer": "CogSteer",
     "iti": "ITI",

@@ -87,5 +87,5 @@ def _preferences(body: Any, pairs: Sequence[Pair], edited: AbstractContextManage
     nll = functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none")
     columns = torch.arange(1, ids.shape[1], device=ids.device)
     counts = (columns >= torch.tensor(lengths, device=ids.device)[:, None]) & mask[:, 1:].bool()
-    own, other = -(nll.view(len(rows), -1) * counts).sum(1).chunk(2)
-    return own - other
+    own, other = (nll.view(len(rows), -1) * counts).sum(1).chunk(2)
+    return other - own

@@ -53,7 +53,9 @@ def test_what_is_attached_changes_the_logits(subject: Subject) -> None:
     _, base = generate(subject.model, PROMPTS)
     with subject.attached(subject.model):
         _, steered = generate(subject.model, PROMPTS)
-    assert (steered - base).abs().amax(-1).min() > 1e-3 * base.abs().max()
+    changes = (steered - base).abs().amax(-1)
+    # A steer may find nothing to change in a prompt.
+    assert (changes.max() if subject.is_steer else changes.min()) > 1e-3 * base.abs().max()
 
 
 @by_name(UNCHANGING)
