@@ -103,6 +103,33 @@ rule evaluate_probes:
         "../scripts/evaluate_probes.py"
 
 
+rule measure_coverage:
+    input:
+        fitted=x.training_input,
+        test=x.test_activations,
+        steer=names.STEER,
+        model=names.MODEL,
+        table=names.TABLE,
+    output:
+        coverage=names.COVERAGE,
+    log:
+        names.log(names.COVERAGE),
+    benchmark:
+        names.benchmark(names.COVERAGE)
+    conda:
+        "../envs/torch.yaml"
+    threads: x.config["threads"]
+    resources:
+        gpu=x.gpu,
+        mem_mb=x.config["mem_mb"],
+        runtime=x.config["runtime"],
+    params:
+        spec=lambda w: x.spec("measure_coverage", w.items()),
+        code=lambda w: x.code("measure_coverage", method=w.method),
+    script:
+        "../scripts/measure_coverage.py"
+
+
 rule measure_norms:
     input:
         unpack(x.norms_input),

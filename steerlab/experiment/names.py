@@ -21,6 +21,7 @@ PERPLEXITY_SCORES = "results/scores/{model}/{method}/{task}/{split}/perplexity-{
 METRICS = "results/metrics/{model}/{method}/{task}/{split}.csv"
 INTERPRETATION = "results/analyses/{model}/{method}/{task}/{seed}"
 PROBES = "results/analyses/{model}/{method}/{task}/probes-{seed}.csv"
+COVERAGE = "results/analyses/{model}/{method}/{task}/coverage-{seed}.csv"
 NORMS = "results/analyses/{model}/norms/{task}/{seed}.csv"
 OFFICIAL_GRID = "results/analyses/official_grid.csv"
 CALIBRATION = "results/analyses/calibration/calibration.csv"

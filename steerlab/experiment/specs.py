@@ -190,6 +190,13 @@ def evaluate_probes(config: dict, doors: dict, *, model: str, method: str, task:
     return _captured(config, line.captures, line.positions, "test") | config["metrics"] | {"seed": int(seed)}
 
 
+def measure_coverage(config: dict, doors: dict, *, model: str, method: str, task: str, seed: str) -> dict:
+    line = METHODS[method]
+    held_out = cells.instance(config, method, task).given["held_out"]
+    parts = {part: _captured(config, line.captures, line.positions, part) for part in ("fitted", "test")}
+    return parts | config["metrics"] | {"seed": int(seed), "held_out": held_out}
+
+
 def measure_norms(config: dict, doors: dict, *, model: str, task: str, seed: str) -> dict:
     return (
         _compute(config)
