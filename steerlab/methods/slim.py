@@ -346,16 +346,17 @@ def _chosen(
         "groups": len(questions) if questions else int(groups(rows.data).iloc[rows.judging].nunique()),
         "candidates": [about for _, about in found],
         "pick": 1,
+        "unsteered": _mc2(None, model, questions) if questions else None,
         "classifiers": classified,
     }
     return found[0][0], selection
 
 
-def _mc2(steer: SLIM, model: ModelHandle, questions: Sequence[pd.DataFrame]) -> float:
-    """The mean over questions of the right answers' share in the probability of all their answers, steered."""
+def _mc2(steer: SLIM | None, model: ModelHandle, questions: Sequence[pd.DataFrame]) -> float:
+    """The mean over questions of the right answers' share in the probability of all their answers."""
     rows = pd.concat(questions)
     pairs = [(text[:start], text[start:]) for text, start in zip(rows["text"], rows["start"])]
-    with steer.attached(model.load()):
+    with steer.attached(model.load()) if steer else nullcontext():
         scored = log_likelihoods(model.load(), model.info.tokenizer, pairs, tokens_a_batch=TOKENS_A_BATCH)
     likelihoods = torch.tensor([-nll for nll, _ in scored], dtype=torch.float64).split(
         [len(each) for each in questions]
