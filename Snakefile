@@ -61,6 +61,11 @@ rule hpr:
         x.figures("hpr"),
 
 
+rule slim:
+    input:
+        x.figures("slim"),
+
+
 rule figures:
     input:
         x.figures(),

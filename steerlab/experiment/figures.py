@@ -2,7 +2,7 @@
 
 `inputs` gives files by kind; scripts/plot_figure.py reads them and passes them on by name: `metrics`, `choices`,
 `parameters` (of steers), `directions`, `spectrum`, `coordinates`, `evidence`, `guesses` (of an interpretation), `grid`,
-`statistics` and `reliability` (of a calibration), `accuracies` (of probes), `norms`.
+`statistics` and `reliability` (of a calibration), `accuracies` (of probes), `coverage` (of maps), `norms`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -81,8 +81,11 @@ def arguments(config: dict, model: str, figure: str) -> dict[str, Any]:
             return {"model": model}
         case "norm_consistency":
             return {"model": model, "rounding": ROUNDING[config["dtype"]]}
-        case "hpr_ablations":
-            return {"labels": hpr_variants(config), "scorers": [specs.LIKELIHOOD]}
+        case "hpr_ablations" | "slim_ablations":
+            of = FIGURES[figure].group
+            return {"of": of, "labels": ablated(config, of), "scorers": [specs.LIKELIHOOD]}
+        case "slim_coverage":
+            return {"model": model}
         case "calibration":
             return {"scorers": specs.calibrated_scorers(config), "shipped": not specs.calibrates(config)}
         case "replication":
@@ -212,8 +215,27 @@ def _norm_consistency(config: dict, cells: Cells, model: str) -> dict[str, list[
     return {"norms": [names.NORMS.format(model=model, task="truthfulness", seed=cell.seeds[0])]} if cell else {}
 
 
+def _slim_choice(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
+    choices = _choices(config, cells, model, method="slim", task="truthfulness")
+    return {"choices": choices} if choices else {}
+
+
+def _slim_coverage(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
+    cell = cells.get((model, "slim", "truthfulness", "test"))
+    at = {"model": model, "method": "slim", "task": "truthfulness"}
+    return {"coverage": [names.COVERAGE.format(**at, seed=seed) for seed in cell.seeds]} if cell else {}
+
+
 def _hpr_ablations(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
-    found = [name for name in hpr_variants(config) if (model, name, "truthfulness", "test") in cells]
+    return _ablations(config, cells, model, "hpr")
+
+
+def _slim_ablations(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
+    return _ablations(config, cells, model, "slim")
+
+
+def _ablations(config: dict, cells: Cells, model: str, of: str) -> dict[str, list[str]]:
+    found = [name for name in ablated(config, of) if (model, name, "truthfulness", "test") in cells]
     metrics = _metrics(cells, model=model, task="truthfulness", split="test", method=["base", *found])
     return {"metrics": metrics} if len(found) > 1 else {}
 
@@ -237,6 +259,10 @@ _INPUTS = {
     "probe_accuracy": _probe_accuracy,
     "norm_consistency": _norm_consistency,
     "hpr_ablations": _hpr_ablations,
+    "slim_layers": _slim_choice,
+    "slim_kappa": _slim_choice,
+    "slim_coverage": _slim_coverage,
+    "slim_ablations": _slim_ablations,
 }
 
 
@@ -306,20 +332,29 @@ def _whole(config: dict) -> str | None:
     return next((name for name, variant in _variants(config, "lm_steer") if set(variant) - {"tasks"} == {"of"}), None)
 
 
-def hpr_variants(config: dict) -> dict[str, str]:
-    """Variants of HPR, and HPR as it is at their size, with names for readers."""
+def ablated(config: dict, of: str) -> dict[str, str]:
+    """Variants of a method, and the method as it is at their size, with names for readers."""
     found = {}
-    for name, variant in _variants(config, "hpr"):
+    for name, variant in _variants(config, of):
         own = {key: value for key, value in variant.items() if key not in ("of", "tasks", "strengths")}
-        found[name] = ANGLES.get(str(own), ", ".join(f"{key} {value}" for key, value in own.items()))
+        found[name] = ABLATIONS[of].get(str(own), ", ".join(f"{key} {value}" for key, value in own.items()))
     return found
 
 
-ANGLES = {
-    "{}": "angle net",
-    "{'angle': 'reflection'}": "reflection, no angle net",
-    "{'angle_net_layers': 1}": "linear angle",
-    "{'official_code': True}": "trained as the official code does",
+ABLATIONS = {
+    "hpr": {
+        "{}": "angle net",
+        "{'angle': 'reflection'}": "reflection, no angle net",
+        "{'angle_net_layers': 1}": "linear angle",
+        "{'official_code': True}": "trained as the official code does",
+    },
+    "slim": {
+        "{}": "risk-aware classifiers",
+        "{'loss': 'l2'}": "squared error",
+        "{'loss': 'cross_entropy'}": "cross-entropy",
+        "{'layers': 3}": "three weighted layers",
+        "{'official_code': True}": "threshold of the official code",
+    },
 }
 
 

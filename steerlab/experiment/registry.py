@@ -106,7 +106,7 @@ class Figure:
     """
 
     module: str
-    group: Literal["comparison", "lm_steer", "hpr"]
+    group: Literal["comparison", "lm_steer", "hpr", "slim"]
     across_models: bool = False
 
 
@@ -199,5 +199,9 @@ FIGURES = {
     "truthfulness": Figure("steerlab.figures.truthfulness", "hpr"),
     "probe_accuracy": Figure("steerlab.figures.probe_accuracy", "hpr"),
     "norm_consistency": Figure("steerlab.figures.norm_consistency", "hpr"),
-    "hpr_ablations": Figure("steerlab.figures.hpr_ablations", "hpr"),
+    "hpr_ablations": Figure("steerlab.figures.ablations", "hpr"),
+    "slim_layers": Figure("steerlab.figures.slim_layers", "slim"),
+    "slim_kappa": Figure("steerlab.figures.slim_kappa", "slim"),
+    "slim_coverage": Figure("steerlab.figures.slim_coverage", "slim"),
+    "slim_ablations": Figure("steerlab.figures.ablations", "slim"),
 }

@@ -225,7 +225,7 @@ def calibrate_scorers(config: dict, doors: dict) -> dict:
 
 
 def plot_figure(config: dict, doors: dict, *, model: str, figure: str) -> dict:
-    caption = ROOT / "captions" / f"{figure}.rst"
+    caption = ROOT / "captions" / f"{FIGURES[figure].module.rpartition('.')[2]}.rst"
     return {
         "figure": figure,
         "module": FIGURES[figure].module,
@@ -238,7 +238,7 @@ def plot_figure(config: dict, doors: dict, *, model: str, figure: str) -> dict:
 
 def figure_task(figure: str) -> str:
     """The task that a figure is about; of those of several tasks, the one whose training texts its caption tells of."""
-    return "truthfulness" if FIGURES[figure].group == "hpr" else "toxicity"
+    return "truthfulness" if FIGURES[figure].group in ("hpr", "slim") else "toxicity"
 
 
 WITHOUT_INTERVALS = ("calibration", "directions", "evidence", "spectrum")  # or with their own confidence

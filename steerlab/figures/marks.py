@@ -79,12 +79,19 @@ def level(panel: Axes, rows: pd.DataFrame, *, colour: object) -> None:
 
 
 def points_in_rows(
-    table: pd.DataFrame, panels: Mapping[str, str], *, headings: bool = False, height: float = 1.15
+    table: pd.DataFrame,
+    panels: Mapping[str, str],
+    *,
+    headings: bool = False,
+    height: float = 1.15,
+    large: str = "all seeds, with interval",
+    small: str = "one seed",
 ) -> tuple[Figure, list[Axes]]:
     """One labelled row a point, one panel a metric; rows stand in the table's order.
 
     table: group, label, method, metric, seed, value, low, high; panels: the axis label of each metric. With headings
-    a group's name stands above its rows. Otherwise groups are only set apart.
+    a group's name stands above its rows. Otherwise groups are only set apart. large, small: what the legend calls the
+    points whose seed is "all", and the others.
     """
     places, titles = _places(table, headings)
     bottom = max(places.values())
@@ -106,7 +113,7 @@ def points_in_rows(
         axes[0].set_zorder(1)  # so that a heading may run on over the next panel
         axes[0].patch.set_visible(False)
         axes[0].set_ylim(bottom + 0.75, -0.75)
-        legend(figure, [pooled_handle(), *seed_handle(table)])
+        legend(figure, [pooled_handle(large), *seed_handle(table, small)])
     return figure, axes
 
 
@@ -115,11 +122,11 @@ def pooled_handle(label: str = "all seeds, with interval", **look: object) -> Li
     return Line2D([], [], **({"marker": "o", "color": GREY, "markersize": style.POOLED_SIZE, "label": label} | look))  # pyright: ignore
 
 
-def seed_handle(table: pd.DataFrame) -> list[Line2D]:
+def seed_handle(table: pd.DataFrame, label: str = "one seed") -> list[Line2D]:
     """The legend's entry of a seed's point, where there is one."""
     if not (table.seed != "all").any():
         return []
-    return [pooled_handle("one seed", linestyle="none", markersize=style.SEED_SIZE, alpha=0.6, markeredgewidth=0)]
+    return [pooled_handle(label, linestyle="none", markersize=style.SEED_SIZE, alpha=0.6, markeredgewidth=0)]
 
 
 def legend(figure: Figure, handles: Sequence[Line2D]) -> None:

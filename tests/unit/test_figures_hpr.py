@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from steerlab.figures import captions, hpr_ablations, norm_consistency, probe_accuracy, style, truthfulness
+from steerlab.figures import ablations, captions, norm_consistency, probe_accuracy, style, truthfulness
 from steerlab.metrics.continuations import COLUMNS
 
 CAPTIONS = Path(__file__).parents[2] / "captions"
@@ -80,9 +80,9 @@ DRAWN = {
         lambda: norm_consistency.table(norms(caa=0.2, hpr=0.0, random_hpr=0.0, lora=None), model="tiny"),
     ),
     "hpr_ablations": (
-        hpr_ablations,
-        lambda: hpr_ablations.table(
-            pd.concat([rows("hpr_net", 1.0, 0.03), rows("hpr_reflection", 1.0, -0.06)]), VARIANTS
+        ablations,
+        lambda: ablations.table(
+            pd.concat([rows("hpr_net", 1.0, 0.03), rows("hpr_reflection", 1.0, -0.06)]), VARIANTS, of="hpr"
         ),
     ),
 }
@@ -355,13 +355,13 @@ def test_the_caption_of_norms_tells_who_keeps_them_who_does_not_and_who_edits_no
 
 def test_ablations_stand_in_the_order_of_their_labels_and_others_are_left_out():
     metrics = pd.concat([rows("hpr_reflection", 1.0), rows("hpr_net", 1.0), rows("caa", 1.0), rows("base")])
-    table = hpr_ablations.table(metrics, VARIANTS)
+    table = ablations.table(metrics, VARIANTS, of="hpr")
     assert list(table.label.unique()) == ["angle net, 1", "reflection, 1"]
 
 
 def test_ablations_are_drawn_as_differences_also_below_zero():
     table = DRAWN["hpr_ablations"][1]()
-    panel = hpr_ablations.plot(table).axes[0]
+    panel = ablations.plot(table).axes[0]
     pooled = {float(x) for line in panel.lines if line.get_markersize() == style.POOLED_SIZE for x in line.get_xdata()}
     assert pooled == set(table[(table.metric == "mc1") & (table.seed == "all")].difference)
     low, high = panel.get_xlim()
@@ -371,9 +371,9 @@ def test_ablations_are_drawn_as_differences_also_below_zero():
 
 def test_ablations_without_differences_or_variants_are_refused():
     with pytest.raises(ValueError, match="hpr_net has no difference"):
-        hpr_ablations.table(rows("hpr_net", 1.0).assign(difference=np.nan), VARIANTS)
+        ablations.table(rows("hpr_net", 1.0).assign(difference=np.nan), VARIANTS, of="hpr")
     with pytest.raises(ValueError, match="no pooled rows"):
-        hpr_ablations.table(rows("caa", 1.0), VARIANTS)
+        ablations.table(rows("caa", 1.0), VARIANTS, of="hpr")
 
 
 def test_the_caption_of_the_ablations_lists_each_change():

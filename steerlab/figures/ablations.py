@@ -1,4 +1,4 @@
-"""HPR with parts of it taken out: what each variant changes in MC1 and MC2, a row a variant and strength.
+"""A method with parts of it taken out: what each variant changes in MC1 and MC2, a row a variant and strength.
 
 A large point is the paired difference from the unsteered model over all seeds with its interval, small points are the
 seeds.
@@ -9,55 +9,61 @@ from collections.abc import Collection, Mapping
 import pandas as pd
 from matplotlib.figure import Figure
 
-from steerlab.figures import marks, selection, truthfulness
+from steerlab.figures import marks, selection, style, truthfulness
 from steerlab.metrics.bootstrap import CONFIDENCE
 
-FIGURE = "hpr_ablations"
 PANELS = {"mc1": "MC1 (difference\nfrom unsteered)", "mc2": "MC2 (difference\nfrom unsteered)"}
-COLUMNS = ["group", "label", *selection.COLUMNS]
+COLUMNS = ["of", "group", "label", *selection.COLUMNS]
 
 _SHOWN = {"value": "difference", "low": "difference_low", "high": "difference_high"}
 _SHORT = {metric: metric.upper() for metric in PANELS}
 
 
 def table(
-    metrics: pd.DataFrame, labels: Mapping[str, str], *, split: str = "test", scorers: Collection[str] = ()
+    metrics: pd.DataFrame,
+    labels: Mapping[str, str],
+    *,
+    of: str,
+    split: str = "test",
+    scorers: Collection[str] = (),
 ) -> pd.DataFrame:
-    """The rows drawn, methods in the order of labels, strengths up.
+    """The rows drawn, variants in the order of labels, strengths up.
 
-    metrics: the project's metrics columns of one model; labels: {method: name for readers}; other methods are left
-    out. Returns COLUMNS: label is the row's name, group the method's; metric is a key of PANELS.
+    metrics: the project's metrics columns of one model; labels: {variant: name for readers}; others are left out; of:
+    the method. Returns COLUMNS: label is the row's name, group the variant's; metric is a key of PANELS.
     Raises ValueError where none of the methods is there, one has no difference from the unsteered model, or two models,
     tasks or scorers would be mixed.
     """
+    figure = f"{of}_ablations"
     rows = selection.select(
-        FIGURE, metrics[metrics.method.isin(list(labels))], list(PANELS), split=split, scorers=scorers
+        figure, metrics[metrics.method.isin(list(labels))], list(PANELS), split=split, scorers=scorers
     )
     rows = rows[rows.strength != 0]
     if rows.empty:
-        raise ValueError(f"figure {FIGURE}: no rows of {sorted(labels)} at a strength; pass their metrics")
+        raise ValueError(f"figure {figure}: no rows of {sorted(labels)} at a strength; pass their metrics")
     if rows.model.nunique() > 1:
-        raise ValueError(f"figure {FIGURE}: got models {sorted(rows.model.unique())}; pass the metrics of one")
+        raise ValueError(f"figure {figure}: got models {sorted(rows.model.unique())}; pass the metrics of one")
     if rows.difference.isna().any():
         name = rows[rows.difference.isna()].method.iloc[0]
-        raise ValueError(f"figure {FIGURE}: {name} has no difference; compute its metrics beside the unsteered model's")
+        raise ValueError(f"figure {figure}: {name} has no difference; compute its metrics beside the unsteered model's")
     rows = rows.assign(name=rows.method.map(labels), order=rows.method.map(list(labels).index))
-    return selection.named_rows(rows.assign(group=rows.name), PANELS)[COLUMNS]
+    return selection.named_rows(rows.assign(of=of, group=rows.name), PANELS)[COLUMNS]
 
 
 def plot(table: pd.DataFrame) -> Figure:
-    """table: what `table` returns. All variants have HPR's colour: the rows name them."""
-    shown = table.astype({"seed": str}).assign(method="hpr", **{name: table[of] for name, of in _SHOWN.items()})
+    """table: what `table` returns. All variants have their method's colour: the rows name them."""
+    shown = table.astype({"seed": str}).assign(method=table["of"], **{name: table[of] for name, of in _SHOWN.items()})
     figure, _ = marks.points_in_rows(shown, PANELS)
     return figure
 
 
 def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, str]:
-    """The shared phrases of questions, and: variants, those drawn; changes, of each; detectable, as of the figure of
+    """The shared phrases of questions, and: method; variants, those drawn; changes, of each; detectable, as of the figure of
     truthfulness."""
     table = table.astype({"seed": str})
     pooled = table[table.seed == "all"]
     return truthfulness.of_questions(table, confidence) | {
+        "method": style.label(table["of"].iloc[0]),
         "variants": selection.listed(table.group.unique()),
         "changes": "; ".join(truthfulness.changes(pooled, _SHORT, names="label")),
         "detectable": truthfulness.detectable(pooled, _SHORT, confidence),
