@@ -6,7 +6,7 @@ from steerlab.job import job
 
 
 def run(*, model: Path, table: Path, steer: Path, coverage: Path, spec: dict, store: Path) -> None:
-    """Write one row a head and part as CSV. spec: by part, as of capture_activations; seed and held_out, the steer's."""
+    """Write one row a head and part as CSV. spec: by part, as of capture_activations; the steer's seed and held_out."""
     from steerlab import activations, methods
     from steerlab.analyses import coverage as analysis
     from steerlab.data.splits import fitted_and_judging

@@ -58,8 +58,8 @@ def plot(table: pd.DataFrame) -> Figure:
 
 
 def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, str]:
-    """The shared phrases of questions, and: method; variants, those drawn; changes, of each; detectable, as of the figure of
-    truthfulness."""
+    """The shared phrases of questions, and: method; variants, those drawn; changes, of each; detectable, as of the
+    figure of truthfulness."""
     table = table.astype({"seed": str})
     pooled = table[table.seed == "all"]
     return truthfulness.of_questions(table, confidence) | {

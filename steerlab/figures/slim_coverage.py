@@ -44,12 +44,13 @@ def plot(table: pd.DataFrame) -> Figure:
 
 
 def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, str]:
-    """Phrases: model, seeds, aimed, interval; fitted and test: the share over all heads of each seed, with its states."""
+    """Phrases: model, seeds, aimed, interval; fitted and test: the share over all heads of each seed, and of what."""
     pooled = table.astype({"seed": str, "head": str}).query("head == 'all'")
 
     def said(part: str) -> str:
         return "; ".join(
-            f"{row.wished:.3f} [{row.low:.3f}, {row.high:.3f}] of {row.states:,} at layer {row.layer} in seed {row.seed}"
+            f"{row.wished:.3f} [{row.low:.3f}, {row.high:.3f}] of {row.states:,} "
+            f"at layer {row.layer} in seed {row.seed}"
             for row in pooled[pooled.part == part].itertuples()
         )
 
