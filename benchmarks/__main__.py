@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks import answers, decoding, hpr, lm_steer
+from benchmarks import answers, decoding, hpr, lm_steer, slim
 from benchmarks.pairs import Ratio, ratio_of, timed
 from steerlab.models import ModelHandle
 
@@ -41,6 +41,9 @@ BENCHMARKS: dict[str, Callable[[ModelHandle, int], Ratio]] = {
         hpr.edit_without_matrix,
         hpr.training_all_layers_at_once,
         answers.shared_prefixes,
+        slim.transport_of_a_layer,
+        slim.transport_by_conic_solver,
+        slim.decoding_under_slim,
         import_seconds,
     )
 }
