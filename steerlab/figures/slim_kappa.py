@@ -67,9 +67,9 @@ def plot(table: pd.DataFrame) -> Figure:
 
 def facts(table: pd.DataFrame) -> dict[str, str]:
     """Phrases: model, task, seeds, questions; picked: each seed's layer and kappa with its gain in MC2."""
+    picked = table[table.picked].assign(gain=table.value - table.unsteered)
     said = [
-        f"layer {row.layer:g}, kappa {row.kappa:g} in seed {row.seed} ({row.value - row.unsteered:+.3f})"
-        for row in table[table.picked].itertuples()
+        f"layer {row.layer:g}, kappa {row.kappa:g} in seed {row.seed} ({row.gain:+.3f})" for row in picked.itertuples()
     ]
     return {
         "model": selection.listed(table.model.dropna().unique()),

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -100,7 +100,8 @@ class SLIM:
         """
         rows = _Rows.of(activations, data, seed, held_out)
         settings = {"loss": loss, "bl": bl, "epochs": epochs, "learning_rate": learning_rate}
-        kappas, numbers = _kappas(kappa, alpha), activations.layers("attention_heads")
+        kappas = _kappas(kappa, alpha)
+        numbers = [layer for layer in activations.layers("attention_heads") if layer is not None]
         heads: dict[int, Classifiers] = {}
         classified: dict[int, dict[str, Any]] = {}
         for layer in progress(numbers, total=len(numbers), desc=f"SLIM, seed {seed}", unit="layer"):
@@ -193,6 +194,7 @@ class SLIM:
         return type(self)(self.tensors, self.record.with_config(factor=self.record.config.get("factor", 1.0) * factor))
 
 
+S = TypeVar("S", bound=SLIM)
 Labelled = tuple[Tensor, Tensor]  # states, (rows, heads, size), and whether they are unwished, (rows,) bool
 
 
@@ -326,8 +328,8 @@ def _moments(states: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _chosen(
-    candidates: Sequence[SLIM], model: ModelHandle, rows: _Rows, classified: list[dict[str, Any]]
-) -> tuple[SLIM, dict[str, Any]]:
+    candidates: Sequence[S], model: ModelHandle, rows: _Rows, classified: list[dict[str, Any]]
+) -> tuple[S, dict[str, Any]]:
     """The best candidate and the record's selection; where no judging row has answers, the one of least risk."""
     questions = rows.questions()
     if len({one.record.config["kappa"] for one in candidates}) > 1 and not questions:

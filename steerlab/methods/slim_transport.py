@@ -62,7 +62,7 @@ def nearest_wished(
     if not kappa > 0:
         raise ValueError(f"SLIM's kappa is {kappa}; give a number above 0, or a risk level alpha below 0.5")
     floor = torch.zeros_like(root) if floor is None else floor
-    problem = _Problem(*(each.double() for each in (mean, root, floor, weight, bias)), kappa)
+    problem = _Problem(mean.double(), root.double(), floor.double(), weight.double(), bias.double(), kappa)
     problem.check()
     y = problem.start()
     state = problem.at(y, torch.arange(len(y), device=y.device))

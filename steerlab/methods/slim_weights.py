@@ -64,7 +64,8 @@ def _batches(items: list[Any]) -> list[list[Any]]:
 
 def _pairs(model: ModelHandle, texts: Sequence[tuple[str, str]], edited: AbstractContextManager[None]) -> list[Pair]:
     """Each prompt with what follows it, at most LONGEST tokens, and as many that the edited model says, greedily."""
-    body, tokenizer = model.load(), model.info.tokenizer
+    body: Any = model.load()
+    tokenizer = model.info.tokenizer
     prompts = [encode(tokenizer, prompt) for prompt, _ in texts]
     own = [encode(tokenizer, "".join(text))[len(prompt) :][:LONGEST] for text, prompt in zip(texts, prompts)]
     ids, mask = pad(prompts, side="left", pad_id=tokenizer.pad_token_id or 0, device=model.device)
