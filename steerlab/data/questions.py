@@ -53,6 +53,29 @@ def truthfulqa_csv(path: Path) -> pd.DataFrame:
     return _answers(path, records.csv_rows(path, "utf-8-sig"), row)
 
 
+def open_questions_csv(path: Path) -> pd.DataFrame:
+    """Open questions in the columns of TruthfulQA.csv, as SLIM's code has NQ-Open and TriviaQA.
+
+    The incorrect answers are a model's, and some are correct ones in other letters: those are no incorrect ones, and a
+    question that has no other is left out, as is one that comes again.
+    """
+    left_out = 0
+
+    def row(fields: Mapping[str, str]) -> Asked | None:
+        nonlocal left_out
+        best, correct = _sentence(fields["Best Answer"]), _sentences(fields["Correct Answers"])
+        known = {answer.casefold() for answer in [best, *correct]}
+        incorrect = [answer for answer in _sentences(fields["Incorrect Answers"]) if answer.casefold() not in known]
+        if not incorrect:
+            left_out += 1
+            return None
+        return _best_and_others(fields["Question"], best, correct, incorrect)
+
+    found = _answers(path, records.csv_rows(path, "utf-8-sig"), row, repeats=True)
+    log.info("%s: %d questions left out whose incorrect answers are correct ones", path.name, left_out)
+    return found
+
+
 def truthfulqa_choices(path: Path) -> pd.DataFrame:
     """The hub's multiple_choice as a JSON list of {"question", "mc1_targets", "mc2_targets"}.
 
@@ -141,8 +164,8 @@ def toxigen_csv(path: Path) -> pd.DataFrame:
 FORMATS: dict[str, Callable[[Path], pd.DataFrame]] = {
     loader.__name__: loader
     for loader in (
-        truthfulqa_csv, truthfulqa_choices, truthfulqa_parquet, sample_questions, bbq_jsonl, bigbench_parquet,
-        bigbench_json, toxigen_csv,
+        truthfulqa_csv, open_questions_csv, truthfulqa_choices, truthfulqa_parquet, sample_questions, bbq_jsonl,
+        bigbench_parquet, bigbench_json, toxigen_csv,
     )
 }  # fmt: skip
 
@@ -195,16 +218,22 @@ def _refuse_other_questions(path: Path, questions: list[str], digest: str, expec
 
 
 def _answers(
-    path: Path, rows: Iterable[tuple[int, T]], parse: Callable[[T], Asked], *, repeats: bool = False
+    path: Path, rows: Iterable[tuple[int, T]], parse: Callable[[T], Asked | None], *, repeats: bool = False
 ) -> pd.DataFrame:
-    """The frame of all rows. repeats: of a question that comes again the first stays; else it is a bad row."""
+    """The frame of all rows but those of which `parse` makes nothing.
+
+    repeats: of a question that comes again the first stays; else it is a bad row.
+    """
     first: dict[str, int] = {}
     left_out = 0
 
     def row(numbered: tuple[int, T]) -> list[tuple[str, str, float, float]]:
         nonlocal left_out
         number, record = numbered
-        question, answers = _checked(*parse(record))
+        asked = parse(record)
+        if asked is None:
+            return []
+        question, answers = _checked(*asked)
         if first.setdefault(question, number) != number:
             if not repeats:
                 raise ValueError(f"the question {question!r} stands at {first[question]} already")

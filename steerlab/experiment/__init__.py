@@ -208,8 +208,8 @@ class Experiment:
         """The steer that a cell is generated with; empty for the model as it is."""
         if not self.method(w.method).steer:
             return []
-        trained = self.instance(w.method, w.task).trained_as
-        return [names.STEER.format(model=w.model, method=trained, task=w.task, seed=w.seed)]
+        trained, task = self.instance(w.method, w.task).trained_as, TASKS[w.task].learnt_on or w.task
+        return [names.STEER.format(model=w.model, method=trained, task=task, seed=w.seed)]
 
     def choice_input(self, w: SimpleNamespace) -> list[str]:
         """The choice that a cell's settings come from; empty where they stand in the configuration."""

@@ -70,7 +70,7 @@ def instance(config: dict, name: str, task: str) -> Instance:
     variant = config["variants"].get(name)
     of = variant["of"] if variant else name
     given = dict(config["steers"].get(of, {}))
-    given |= given.get("by_task", {}).get(task, {})
+    given |= given.get("by_task", {}).get(TASKS[task].swapped or TASKS[task].learnt_on or task, {})
     own = {key: value for key, value in (variant or {}).items() if key not in VARIANT_KEYS}
     learns_alike = METHODS[of].derived_from is None and set(own) <= {"strengths"}
     return Instance(name, of, given | own, trained_as=of if learns_alike else name)
@@ -99,13 +99,23 @@ def methods(config: dict) -> list[str]:
 
 def methods_of(config: dict, task: str) -> list[str]:
     """The methods of the run that a task is asked with."""
-    chosen = config["tasks"][task]["methods"]
+    chosen = settings_of(config, task)["methods"]
     return [method for method in methods(config) if method == "base" or chosen is None or method in chosen]
 
 
 def seeds_of(config: dict, task: str) -> tuple[int, ...]:
-    own = config["tasks"][task]["seeds"]
+    own = settings_of(config, TASKS[task].learnt_on or task)["seeds"]
     return tuple(config["run"]["seeds"] if own is None else own)
+
+
+def settings_of(config: dict, task: str) -> dict[str, Any]:
+    """What `tasks` says of a task."""
+    return config["tasks"][TASKS[task].swapped or task]
+
+
+def drawn_of(config: dict, task: str) -> dict[str, Any]:
+    """What `generations` says of a task; of one whose given answers alone are scored, that nothing is drawn."""
+    return config["generations"].get(TASKS[task].swapped or task, {"samples": {}})
 
 
 def is_chosen(config: dict, method: str, task: str) -> bool:
@@ -121,7 +131,7 @@ def _headline(config: dict) -> Iterator[Cell]:
                 for split in SPLITS if TASKS[task].objective else ("test",):
                     settings = _settings(config, model, method, task, split)
                     if settings is not None:
-                        samples = config["generations"][task]["samples"].get(split, 0)
+                        samples = drawn_of(config, task)["samples"].get(split, 0)
                         seeds = seeds_of(config, task)
                         yield Cell(model, method, task, split, seeds, None, samples, *settings)
 
@@ -131,6 +141,9 @@ def _settings(config: dict, model: str, method: str, task: str, split: str):
     here = instance(config, method, task)
     if here.method.steer is None:  # on dev prompts the base alone is needed, for the choices
         return ((0,), (0.0,), None) if split == "test" or method == "base" else None
+    if learnt_on := TASKS[task].learnt_on:
+        parent = (model, here.method.derived_from or method, learnt_on)
+        return ((PICK,), (PICK,), parent) if is_chosen(config, parent[1], learnt_on) else None
     if here.method.derived_from:
         # A control or a transfer stands beside the pick of what it is derived from.
         parent = (model, here.method.derived_from, task)

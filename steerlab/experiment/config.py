@@ -16,7 +16,7 @@ import jsonschema
 import yaml
 
 from steerlab.data import sources
-from steerlab.experiment.cells import all_cells, is_chosen
+from steerlab.experiment.cells import all_cells, is_chosen, methods_of, settings_of
 from steerlab.experiment.registry import METHODS, TASKS, TEXT_SCORERS
 from steerlab.experiment.scorers import known, text_scorer
 from steerlab.experiment.specs import scorer_label
@@ -35,6 +35,7 @@ def check(raw: dict) -> dict:
         raise ConfigError("\n".join(sorted(errors)))
     config = _filled(copy.deepcopy(raw), schema())
     errors = list(_unknown_names(config)) + list(_impossible_cells(config)) + list(_unknown_hyperparameters(config))
+    errors += list(_two_risks(config))
     errors += (
         list(_impossible_classifiers(config)) + list(_unknown_scorers(config)) + list(_impossible_questions(config))
     )
@@ -209,15 +210,26 @@ def _impossible_cells(config: dict) -> Iterator[str]:
         parent = METHODS[method].derived_from
         if parent and parent not in config["run"]["methods"]:
             yield f"run.methods: {method} is made from {parent}, which is not there; add it"
-        for task in config["run"]["tasks"] if parent else ():
-            asked = config["tasks"].get(task, {}).get("methods")
+        for task in filter(TASKS.get, config["run"]["tasks"] if parent else ()):
+            asked = settings_of(config, task)["methods"]
             if asked and method in asked and parent not in asked:
                 yield f"tasks.{task}.methods: {method} is made from {parent}, which is not there; add it"
 
 
 def _impossible_questions(config: dict) -> Iterator[str]:
-    """What can be known of the truthfulness task before its questions are read."""
+    """What can be known of the tasks that ask questions before those are read."""
     settings = config["tasks"]["truthfulness"]
+    for task in filter(TASKS.get, config["run"]["tasks"]):
+        learnt_on, swapped = TASKS[task].learnt_on, TASKS[task].swapped
+        if swapped and settings["split"] != "halves":
+            yield f"run.tasks: {task} needs two halves; set tasks.{swapped}.split to halves, or take it out"
+        if not learnt_on:
+            continue
+        if learnt_on not in config["run"]["tasks"]:
+            yield f"run.tasks: {task} takes what was learnt on {learnt_on}, which is not there; add it"
+            continue
+        for method in sorted(set(methods_of(config, task)) - set(methods_of(config, learnt_on))):
+            yield f"tasks.{task}.methods: {method} is not among those of {learnt_on}; add it there or take it out"
     if "truthfulness" not in config["run"]["tasks"]:
         return
     train, dev = settings["shares"]["train"], settings["shares"]["dev"]
@@ -258,6 +270,17 @@ def _unknown_hyperparameters(config: dict) -> Iterator[str]:
             known = {*OF_EVERY_VARIANT, *_own_keys(of)} - ({"strengths"} & own)
             others = {key: value for key, value in variant.items() if key not in known}
             yield from _misfits(of, others, f"variants.{name}", without=NOT_IN_A_VARIANT)
+
+
+def _two_risks(config: dict) -> Iterator[str]:
+    """SLIM's kappa and alpha say one thing; each is null, or the other is."""
+    slim = config["steers"]["slim"]
+    of_tasks = {f"steers.slim.by_task.{task}": others for task, others in slim["by_task"].items()}
+    of_variants = {f"variants.{name}": each for name, each in config["variants"].items() if each["of"] == "slim"}
+    for where, others in ({"steers.slim": {}} | of_tasks | of_variants).items():
+        given = slim | others
+        if given["kappa"] and given["alpha"]:
+            yield f"{where}: kappa {given['kappa']} and alpha {given['alpha']} say one thing twice; set one to null"
 
 
 OF_EVERY_VARIANT = ("of", "models", "tasks", "split", "strengths")
@@ -312,7 +335,7 @@ def _impossible_variants(config: dict) -> Iterator[str]:
                 elif "strengths" not in variant:
                     yield f"variants.{name}: nothing is picked on {task}; give strengths, or name tasks without it"
             for used in variant.get("weights", [task]):
-                asked = config["tasks"].get(used, {}).get("methods")
+                asked = settings_of(config, used)["methods"] if used in TASKS else None
                 if asked is not None and parent not in asked and is_chosen(config, parent, used):
                     yield f"variants.{name}: it stands beside {parent}, which is not in tasks.{used}.methods; add it"
         for key, example in NEEDED_BY_VARIANT.get(of[name], {}).items():

@@ -6,12 +6,13 @@
 """
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from steerlab.data import sources
 from steerlab.experiment import names
 from steerlab.experiment.cells import Cell, all_cells, instance, is_chosen, seeds_of
-from steerlab.experiment.registry import FIGURES, METHODS
+from steerlab.experiment.registry import FIGURES, METHODS, TASKS
 
 ROUNDING = {"float32": 1e-4, "float16": 2e-3, "bfloat16": 1e-2}  # mean deviations of a norm that say nothing
 FEW_TEXTS = 30  # of LM-Steer's section on data efficiency
@@ -75,8 +76,10 @@ def arguments(config: dict, model: str, figure: str) -> dict[str, Any]:
         case "official_grid":  # no service is asked for these texts
             here = [specs.local_scorers(config, quantity) for quantity in ("toxicity", "sentiment")]
             return {"scorers": [specs.scorer_label(config, scorers[0]) for scorers in here if scorers]}
-        case "truthfulness":
+        case "truthfulness" | "folds":
             return {"scorers": [specs.LIKELIHOOD]}
+        case "nq_open" | "trivia_qa":
+            return {"scorers": [specs.LIKELIHOOD], "learnt_on": TASKS[figure].learnt_on}
         case "probe_accuracy":
             return {"model": model}
         case "norm_consistency":
@@ -198,10 +201,20 @@ def _calibration(config: dict, cells: Cells, model: str) -> dict[str, list[str]]
     return {"calibration": [names.CALIBRATION, names.RELIABILITY] if specs.calibrates(config) else []}
 
 
-def _truthfulness(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
-    metrics = _metrics(cells, model=model, task="truthfulness", split="test", method=_headline(config))
-    choices = _choices(config, cells, model, task="truthfulness")
+def _truthfulness(config: dict, cells: Cells, model: str, *tasks: str) -> dict[str, list[str]]:
+    metrics = _metrics(cells, model=model, task=list(tasks or ["truthfulness"]), split="test", method=_headline(config))
+    learnt_on = dict.fromkeys(TASKS[task].learnt_on or task for task in tasks or ["truthfulness"])
+    choices = [choice for task in learnt_on for choice in _choices(config, cells, model, task=task)]
     return {"metrics": metrics, "choices": choices} if metrics else {}
+
+
+def _folds(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
+    there = (model, "base", "truthfulness_swapped", "test") in cells
+    return _truthfulness(config, cells, model, "truthfulness", "truthfulness_swapped") if there else {}
+
+
+def _asked_alone(config: dict, cells: Cells, model: str, task: str) -> dict[str, list[str]]:
+    return _truthfulness(config, cells, model, task) if (model, "base", task, "test") in cells else {}
 
 
 def _probe_accuracy(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
@@ -259,6 +272,9 @@ _INPUTS = {
     "probe_accuracy": _probe_accuracy,
     "norm_consistency": _norm_consistency,
     "hpr_ablations": _hpr_ablations,
+    "folds": _folds,
+    "nq_open": partial(_asked_alone, task="nq_open"),
+    "trivia_qa": partial(_asked_alone, task="trivia_qa"),
     "slim_layers": _slim_choice,
     "slim_kappa": _slim_choice,
     "slim_coverage": _slim_coverage,

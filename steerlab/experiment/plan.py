@@ -31,14 +31,14 @@ def counted(config: dict) -> list[Count]:
     """Every cell of the run with its size, in the order of the configuration."""
     found = []
     for cell in cells.all_cells(config):
-        asked = config["tasks"][cell.task]["prompts"][cell.split]
-        drawn = config["generations"][cell.task]
+        asked = cells.settings_of(config, cell.task)["prompts"][cell.split]
+        drawn = cells.drawn_of(config, cell.task)
         prompts = min(filter(None, (asked, cell.prompts)), default=QUESTIONS[cell.split]) * CLASSES.get(cell.task, 1)
         settings = len(cell.steps) * len(cell.strengths)
         times = settings * len(cell.seeds)
         texts = min(prompts, drawn.get("questions") or prompts) * cell.samples * times
         questions = prompts * times if TASKS[cell.task].answers else 0
-        tokens = texts * drawn["max_new_tokens"]
+        tokens = texts * drawn.get("max_new_tokens", 0)
         found.append(Count(cell.model, cell.method, cell.task, cell.split, settings, texts, tokens, questions))
     return found
 

@@ -6,7 +6,7 @@ reruns nothing that is there.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 Signal = Literal["labelled_texts", "pairs", "qa_pairs"]
@@ -66,6 +66,8 @@ class Task:
     alone where both come from it. objective: the metric that a choice moves on dev prompts; None where nothing is
     chosen and every strength is shown. answers: its questions have answers to choose from, whose likelihood is scored
     on both splits; what the model itself answers is generated on the test split alone.
+    swapped: the task with whose settings it tests on the half that the other one trains on, and the other way round.
+    learnt_on: the task whose steers and choices it takes, having test questions alone.
     """
 
     module: str
@@ -74,6 +76,8 @@ class Task:
     sources: tuple[str, ...]
     objective: Objective | None = None
     answers: bool = False
+    swapped: str | None = None
+    learnt_on: str | None = None
 
 
 @dataclass(frozen=True)
@@ -148,6 +152,21 @@ METHODS = {
     "random_lora": _random("steerlab.methods.lora:LoRA", "lora"),
 }
 
+_TRUTHFULNESS = Task(
+    "steerlab.tasks.truthfulness",
+    "truthfulness",
+    ("labelled_texts", "pairs"),
+    ("truthfulqa",),
+    objective=Objective("mc2", "raise", fluent=False),
+    answers=True,
+)
+
+
+def _asked_alone(source: str) -> Task:
+    """Questions of a source, asked under what was learnt on those of TruthfulQA."""
+    return replace(_TRUTHFULNESS, sources=(source,), objective=None, learnt_on="truthfulness")
+
+
 TASKS = {
     "toxicity": Task(
         "steerlab.tasks.toxicity",
@@ -159,14 +178,10 @@ TASKS = {
     "sentiment": Task(
         "steerlab.tasks.sentiment", "sentiment", ("labelled_texts", "pairs"), ("sentiment_prompts", "sentiment_texts")
     ),
-    "truthfulness": Task(
-        "steerlab.tasks.truthfulness",
-        "truthfulness",
-        ("labelled_texts", "pairs"),
-        ("truthfulqa",),
-        objective=Objective("mc2", "raise", fluent=False),
-        answers=True,
-    ),
+    "truthfulness": _TRUTHFULNESS,
+    "truthfulness_swapped": replace(_TRUTHFULNESS, swapped="truthfulness"),
+    "nq_open": _asked_alone("nq_open"),
+    "trivia_qa": _asked_alone("trivia_qa"),
 }
 
 TEXT_SCORERS = {
@@ -200,6 +215,9 @@ FIGURES = {
     "probe_accuracy": Figure("steerlab.figures.probe_accuracy", "hpr"),
     "norm_consistency": Figure("steerlab.figures.norm_consistency", "hpr"),
     "hpr_ablations": Figure("steerlab.figures.ablations", "hpr"),
+    "folds": Figure("steerlab.figures.folds", "slim"),
+    "nq_open": Figure("steerlab.figures.truthfulness", "slim"),
+    "trivia_qa": Figure("steerlab.figures.truthfulness", "slim"),
     "slim_layers": Figure("steerlab.figures.slim_layers", "slim"),
     "slim_kappa": Figure("steerlab.figures.slim_kappa", "slim"),
     "slim_coverage": Figure("steerlab.figures.slim_coverage", "slim"),

@@ -22,8 +22,12 @@ def fetch_source(config: dict, doors: dict, *, source: str, door: str) -> dict:
 
 def make_task_table(config: dict, doors: dict, *, task: str) -> dict:
     used = {name: doors[name] for name in task_sources(config, task)}
-    settings = {key: value for key, value in config["tasks"][task].items() if key not in ("seeds", "methods", "source")}
+    given = cells.settings_of(config, task)
+    settings = {key: value for key, value in given.items() if key not in ("seeds", "methods", "source")}
     settings |= {"renderings": ["plain", "instructed"]}
+    settings |= ({"swapped": True} if TASKS[task].swapped else {}) | (
+        {"split": "test_only"} if TASKS[task].learnt_on else {}
+    )
     harness = {"versions": _versions("lm_eval")} if settings.get("preamble") == "harness" else {}
     return {"module": TASKS[task].module, "doors": used, "settings": settings} | harness
 
@@ -74,7 +78,7 @@ def generate_continuations(
     config: dict, doors: dict, *, model: str, method: str, task: str, split: str, seed: str
 ) -> dict:
     cell, line = _cell(config, model, method, task, split), cells.instance(config, method, task).method
-    drawn = dict(config["generations"][task])
+    drawn = dict(cells.drawn_of(config, task))
     del drawn["samples"]
     asked = drawn.pop("questions", None)
     return _compute(config) | {
@@ -247,7 +251,7 @@ WITHOUT_INTERVALS = ("calibration", "directions", "evidence", "spectrum")  # or 
 CALIBRATED_ON = ("scored_continuations", "scored_comments")
 
 
-GROUPS = {"comparison": "Methods side by side", "lm_steer": "LM-Steer", "hpr": "HPR and truthfulness"}
+GROUPS = {"comparison": "Methods side by side", "lm_steer": "LM-Steer", "hpr": "HPR and truthfulness", "slim": "SLIM"}
 
 
 def build_report(config: dict, doors: dict) -> dict:
@@ -273,8 +277,8 @@ def build_report(config: dict, doors: dict) -> dict:
 def task_sources(config: dict, task: str) -> list[str]:
     """The sources of a task: of its prompts (or another that is named), of its training texts, of its split."""
     prompts, *texts = TASKS[task].sources
-    settings = config["tasks"][task]
-    return [settings["source"] or prompts, *texts, *(["hpr_split"] if settings.get("split") == "published" else [])]
+    settings = cells.settings_of(config, task)
+    return [settings.get("source") or prompts, *texts, *(["hpr_split"] if settings.get("split") == "published" else [])]
 
 
 def _training_source(config: dict, task: str) -> str:
@@ -466,5 +470,6 @@ def _rests_on_sample(config: dict, doors: dict, method: str, task: str) -> bool:
     line = cells.instance(config, method, task).method
     used = {task_sources(config, task)[0]}
     if (METHODS[line.derived_from] if line.derived_from else line).needs:
-        used |= {_training_source(config, name) for name in derivation(config, "", method, task)[1]}
+        learnt_on = TASKS[task].learnt_on or task
+        used |= {_training_source(config, name) for name in derivation(config, "", method, learnt_on)[1]}
     return any(doors[source] == "sample" for source in used)

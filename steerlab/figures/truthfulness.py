@@ -32,6 +32,7 @@ JUDGED = {  # the model's own answers as a fine-tuned model sees them
 }
 GROUPS = (CHOSEN_FROM, GENERATED, JUDGED)  # a row of panels each, where there are numbers
 COLUMNS = [*selection.COLUMNS, "chosen"]
+ELSEWHERE = {"nq_open": "NQ-Open", "trivia_qa": "TriviaQA"}  # asked under what was learnt on other questions
 DEFAULT_STRENGTH = 1.0
 
 _ROW = ["method", "steps", "strength"]
@@ -41,12 +42,15 @@ _LABEL_LETTERS = 19  # in a line
 _THIN, _THICK = 1.1, 4.0  # points
 
 
-def table(metrics: pd.DataFrame, choices: Sequence[Mapping] = (), *, scorers: Collection[str] = ()) -> pd.DataFrame:
+def table(
+    metrics: pd.DataFrame, choices: Sequence[Mapping] = (), *, scorers: Collection[str] = (), learnt_on: str = ""
+) -> pd.DataFrame:
     """The rows drawn: each method at its pick, and at strength 1 where that is another; controls at the pick alone.
 
     metrics: the columns of steerlab.metrics.continuations, test split; MC1 and MC2 must be there, numbers of generated
     answers may be. choices: dictionaries with model, method, task and pick (steps, strength); a method without one is
-    shown as it is. scorers: whose numbers to draw where a metric comes from several.
+    shown as it is. scorers: whose numbers to draw where a metric comes from several. learnt_on: the task of the
+    choices, where it is another than that of the metrics.
     Returns COLUMNS, base first, methods in the style's order, steps and strengths up.
     Raises ValueError where MC1 or MC2 has no row over all seeds, or two tasks or scorers would be mixed.
     """
@@ -55,7 +59,8 @@ def table(metrics: pd.DataFrame, choices: Sequence[Mapping] = (), *, scorers: Co
     rows = selection.select(FIGURE, metrics, names, split="test", scorers=scorers)
     picks = {(one["model"], one["method"], one["task"]): one["pick"] for one in choices if one["pick"]}
     # One at a time, because a model's settings are its own.
-    seen = [_seen(row, picks) for row in rows[["model", "task", *_ROW]].to_dict("records")]
+    tasks = rows.assign(task=learnt_on or rows.task)
+    seen = [_seen(row, picks) for row in tasks[["model", "task", *_ROW]].to_dict("records")]
     rows = rows.assign(
         chosen=[state == "chosen" for state in seen],
         place=rows.method.map(style.rank),
@@ -90,6 +95,7 @@ def plot(table: pd.DataFrame) -> Figure:
 def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, str]:
     """The shared phrases of questions instead of prompts, and these, each empty where there is nothing to say.
 
+    elsewhere: the questions' source where steers and strengths are of another one.
     controls: "yes" where any are drawn; generated, judged: who compared or judged generated answers, answered: to how
     many questions; chosen: what the chosen rows do to MC1 and MC2; detectable: the smallest difference from the
     unsteered model that is found with bootstrap.POWER; by_chance: how many thick lines would miss their tick where no
@@ -100,6 +106,7 @@ def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, s
     given = table.metric.isin(list(CHOSEN_FROM))
     thick = int(pooled[pooled.metric.isin(list(CHOSEN_FROM))].difference_low.notna().sum())
     return of_questions(table[given], confidence) | {
+        "elsewhere": selection.listed(ELSEWHERE[task] for task in table.task.unique() if task in ELSEWHERE),
         "answered": selection.phrases(table[~given])["prompts"].replace("prompt", "question") if (~given).any() else "",
         "controls": "yes" if table.method.str.startswith(_RANDOM).any() else "",
         "generated": _by(pooled, GENERATED),

@@ -42,8 +42,11 @@ def make_table(raw: Mapping[str, Path], doors: Mapping[str, str], settings: Mapp
     raw, doors: folder of raw files and door of one source of questions, and of hpr_split where that split is asked for.
     settings: {"prompts": {"dev": n or None for all, "test": n}, of which only the named splits are written;
     "questions": n to train on or None for all; "split": "seeded" (by "shares": {"train": share, "dev": share} and
-    "split_seed") or "published"; "training": "question" or "choices"; "preamble": "harness" or "none"; "renderings":
-    ["plain", ...]; "wording": the instruction of the rendering "instructed", which ends with its {text} slot}.
+    "split_seed"), "published", "halves" (by "halves": "hash" with "split_seed" or "order"; "swapped": whether the first
+    half is tested on instead of the second; "validation": the share of the other half to choose by) or "test_only";
+    "training": "question" or "choices"; "preamble": "harness" or "none"; "renderings": ["plain", ...]; "wording": the
+    instruction of the rendering "instructed", which ends with its {text} slot}. "test_only" needs no "questions", no
+    "training" and of the prompts "test" alone, and makes no rows to learn from.
     role "prompt": a question as it is asked, up to its answer. role "answer": an answer of an asked question, text
     alone, for MC1 and MC2. role "train": an answer of MC2 in the form it is learnt in, of a question to train on or
     an asked one, whose characters start..end are about; rendering "plain" after its question, "chat" after a list of
@@ -53,16 +56,17 @@ def make_table(raw: Mapping[str, Path], doors: Mapping[str, str], settings: Mapp
     """
     (asked,) = raw.keys() - {INDEX}
     questions = _questions(loaders.read(asked, doors[asked], raw[asked]))
-    split = (
-        _published(raw, doors, list(questions)) if settings["split"] == "published" else _seeded(questions, settings)
-    )
+    learns = settings["split"] != "test_only"
+    split = _split(raw, doors, list(questions), settings)
 
     written: list[rows.Row] = []
-    for name, n in {"train": settings["questions"], **settings["prompts"]}.items():
+    asked_for = ({"train": settings["questions"]} if learns else {}) | settings["prompts"]
+    for name, n in asked_for.items():
         of_split = [text for text in questions if split.get(text) == name]
         key = "questions" if name == "train" else f"prompts.{name}"
         chosen = [questions[text] for text in rows.take("truthfulness", n, of_split, f"{name} questions", key)]
-        written += (row for question in chosen for row in _training_rows(question, name, settings["training"]))
+        if learns:
+            written += (row for question in chosen for row in _training_rows(question, name, settings["training"]))
         if name != "train":
             written += (row for question in chosen for row in _asked_rows(question, name, settings))
     table = rows.table(written)
@@ -80,6 +84,39 @@ def _questions(frame: pd.DataFrame) -> dict[str, Question]:
         str(text): Question(str(text), tuple(zip(answers["answer"], answers["label"], answers["mc1"])))
         for text, answers in kept.groupby("question", sort=False)
     }
+
+
+def _split(
+    raw: Mapping[str, Path], doors: Mapping[str, str], questions: Sequence[str], settings: Mapping
+) -> dict[str, str]:
+    """question -> split."""
+    match settings["split"]:
+        case "published":
+            return _published(raw, doors, questions)
+        case "halves":
+            return _halves(questions, settings)
+        case "test_only":
+            return dict.fromkeys(questions, "test")
+    return _seeded(questions, settings)
+
+
+def _halves(questions: Sequence[str], settings: Mapping) -> dict[str, str]:
+    """question -> split: one half of the questions is tested on, the other is learnt from and chosen by."""
+    salt = f"truthfulness halves {settings['split_seed']}"
+    ordered = (
+        list(questions)
+        if settings["halves"] == "order"
+        else sorted(questions, key=lambda question: (share(question, salt), question))
+    )
+    middle = len(ordered) // 2
+    tested = set(ordered[:middle] if settings.get("swapped") else ordered[middle:])
+
+    def split(question: str) -> str:
+        if question in tested:
+            return "test"
+        return "dev" if share(question, f"{salt} validation") < settings["validation"] else "train"
+
+    return {question: split(question) for question in questions}
 
 
 def _seeded(questions: Iterable[str], settings: Mapping) -> dict[str, str]:
