@@ -16,7 +16,7 @@ import jsonschema
 import yaml
 
 from steerlab.data import sources
-from steerlab.experiment.cells import all_cells, is_chosen, methods_of, settings_of
+from steerlab.experiment.cells import all_cells, instance, is_chosen, methods_of, settings_of
 from steerlab.experiment.registry import METHODS, TASKS, TEXT_SCORERS
 from steerlab.experiment.scorers import known, text_scorer
 from steerlab.experiment.specs import scorer_label
@@ -35,11 +35,11 @@ def check(raw: dict) -> dict:
         raise ConfigError("\n".join(sorted(errors)))
     config = _filled(copy.deepcopy(raw), schema())
     errors = list(_unknown_names(config)) + list(_impossible_cells(config)) + list(_unknown_hyperparameters(config))
-    errors += list(_two_risks(config))
     errors += (
         list(_impossible_classifiers(config)) + list(_unknown_scorers(config)) + list(_impossible_questions(config))
     )
-    errors = errors or list(_impossible_variants(config)) or list(dict.fromkeys(_larger_than_their_base(config)))
+    errors = errors or list(_impossible_variants(config))
+    errors = errors or list(dict.fromkeys([*_impossible_risks(config), *_larger_than_their_base(config)]))
     if errors:
         raise ConfigError("\n".join(f"config: {error}" for error in errors))
     return config
@@ -272,8 +272,8 @@ def _unknown_hyperparameters(config: dict) -> Iterator[str]:
             yield from _misfits(of, others, f"variants.{name}", without=NOT_IN_A_VARIANT)
 
 
-def _two_risks(config: dict) -> Iterator[str]:
-    """SLIM's kappa and alpha say one thing; each is null, or the other is."""
+def _impossible_risks(config: dict) -> Iterator[str]:
+    """SLIM's kappa and alpha say one thing, so one of them is null; several are chosen from by a task's answers."""
     slim = config["steers"]["slim"]
     of_tasks = {f"steers.slim.by_task.{task}": others for task, others in slim["by_task"].items()}
     of_variants = {f"variants.{name}": each for name, each in config["variants"].items() if each["of"] == "slim"}
@@ -281,6 +281,11 @@ def _two_risks(config: dict) -> Iterator[str]:
         given = slim | others
         if given["kappa"] and given["alpha"]:
             yield f"{where}: kappa {given['kappa']} and alpha {given['alpha']} say one thing twice; set one to null"
+    for cell in all_cells(config):
+        here = instance(config, cell.method, cell.task)
+        several = here.of == "slim" and (here.given["kappa"] or here.given["alpha"] or ())
+        if several and len(several) > 1 and not TASKS[cell.task].answers:
+            yield f"steers.slim: {cell.task} has no answers to choose among {several} by; give one in by_task"
 
 
 OF_EVERY_VARIANT = ("of", "models", "tasks", "split", "strengths")
