@@ -277,9 +277,9 @@ def _impossible_risks(config: dict) -> Iterator[str]:
     slim = config["steers"]["slim"]
     of_tasks = {f"steers.slim.by_task.{task}": others for task, others in slim["by_task"].items()}
     of_variants = {f"variants.{name}": each for name, each in config["variants"].items() if each["of"] == "slim"}
-    for where, others in ({"steers.slim": {}} | of_tasks | of_variants).items():
+    for where, others in ({"steers.slim": slim} | of_tasks | of_variants).items():
         given = slim | others
-        if given["kappa"] and given["alpha"]:
+        if given["kappa"] and given["alpha"] and {"kappa", "alpha"} & others.keys():
             yield f"{where}: kappa {given['kappa']} and alpha {given['alpha']} say one thing twice; set one to null"
     for cell in all_cells(config):
         here = instance(config, cell.method, cell.task)

@@ -166,3 +166,45 @@ def test_strengths_of_a_variant_alone_ask_for_no_training():
     x = loaded(variants=variants, run=DEFAULT["run"] | {"variants": ["stronger"]})
     assert not [path for path in x.steers if "stronger" in path]
     assert cell(x, "stronger").strengths == (2.0,)
+
+
+TWO_FOLDS = {
+    "run": DEFAULT["run"]
+    | {"methods": ["base", "instructed", "iti", "random_iti", "slim"], "variants": []}
+    | {"tasks": ["truthfulness", "truthfulness_swapped", "nq_open"]},
+    "tasks": DEFAULT["tasks"]
+    | {"truthfulness": {"split": "halves", "seeds": [0, 2]}, "nq_open": {"methods": ["base", "instructed", "slim"]}},
+}
+
+
+def job(method: str, task: str, split: str = "test", seed: str = "0") -> SimpleNamespace:
+    return SimpleNamespace(model=MODEL, method=method, task=task, split=split, seed=seed)
+
+
+def test_a_swapped_task_has_the_settings_of_the_other_one_and_steers_of_its_own():
+    x = loaded(**TWO_FOLDS)
+    for split in ("dev", "test"):
+        one, other = (cell(x, "iti", split, task=task) for task in ("truthfulness", "truthfulness_swapped"))
+        assert (one.seeds, one.steps, one.strengths) == (other.seeds, other.steps, other.strengths)
+    assert cell(x, "iti", task="truthfulness_swapped").chosen_by == (MODEL, "iti", "truthfulness_swapped")
+    assert x.steer_input(job("iti", "truthfulness_swapped")) == [f"results/steers/{MODEL}/iti/truthfulness_swapped/0"]
+    tables = [json.loads(x.spec("make_task_table", [("task", task)])) for task in TWO_FOLDS["run"]["tasks"][:2]]
+    assert tables[1]["settings"].pop("swapped") and tables[0] == tables[1]
+
+
+def test_questions_that_are_asked_alone_take_steers_and_picks_of_what_was_learnt_on():
+    x = loaded(**TWO_FOLDS)
+    assert not [key for key in x.cells if key[2:] == ("nq_open", "dev")]
+    here = cell(x, "slim", task="nq_open")
+    assert (here.seeds, here.steps, here.strengths) == ((0, 2), (PICK,), (PICK,))
+    assert here.chosen_by == (MODEL, "slim", "truthfulness") and here.samples == 0
+    assert x.steer_input(job("slim", "nq_open")) == [f"results/steers/{MODEL}/slim/truthfulness/0"]
+    assert x.choice_input(job("slim", "nq_open")) == [f"results/choices/{MODEL}/slim/truthfulness.json"]
+    assert (MODEL, "iti", "nq_open", "test") not in x.cells
+    assert json.loads(x.spec("make_task_table", [("task", "nq_open")]))["settings"]["split"] == "test_only"
+
+
+def test_slims_hyperparameters_reach_its_fit():
+    spec = json.loads(loaded().spec("train_steer", job("slim", "truthfulness").__dict__.items() - {("split", "test")}))
+    given = DEFAULT["steers"]["slim"] | {"alpha": None, "bl": 1.0, "official_code": False}
+    assert spec["hyperparameters"].items() >= given.items() and spec["site"] == "attention_heads"

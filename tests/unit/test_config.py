@@ -24,7 +24,7 @@ def errors(**changes: object) -> list[str]:
 
 def test_the_shipped_configuration_is_valid():
     headline = {cell.method for cell in experiment.load(default()).cells.values()} - set(default()["variants"])
-    baselines = {method for name in ("hpr", "iti", "lora") for method in (name, f"random_{name}")}
+    baselines = {method for name in ("hpr", "iti", "slim", "lora") for method in (name, f"random_{name}")}
     assert headline == {"base", "instructed", "lm_steer", "random_lm_steer", "caa", "random_caa"} | baselines
 
 
@@ -236,3 +236,46 @@ def test_what_the_snakefile_imports_leaves_torch_alone():
         "import sys, steerlab.experiment; print([m for m in ('torch', 'transformers', 'pandas') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout == "[]\n"
+
+
+def of_slim(tasks: dict | None = None, run: dict | None = None, **slim: object) -> list[str]:
+    given = default()
+    return errors(
+        run=given["run"] | (run or {}),
+        tasks=given["tasks"] | (tasks or {}),
+        steers=given["steers"] | {"slim": given["steers"]["slim"] | slim},
+    )
+
+
+def test_kappa_and_alpha_together_are_refused_wherever_they_meet():
+    said = "say one thing twice; set one to null"
+    assert of_slim(alpha=[0.1]) == [f"config: steers.slim: kappa [1.28, 5, 20] and alpha [0.1] {said}"]
+    (of_task,) = of_slim(by_task={"truthfulness": {"alpha": [0.2]}})
+    assert of_task == f"config: steers.slim.by_task.truthfulness: kappa [1.28, 5, 20] and alpha [0.2] {said}"
+    variants = default()["variants"] | {"risky": {"of": "slim", "alpha": [0.2]}}
+    assert errors(variants=variants) == [f"config: variants.risky: kappa [1.28, 5, 20] and alpha [0.2] {said}"]
+    experiment.load(
+        default() | {"variants": default()["variants"] | {"risky": {"of": "slim", "alpha": [0.2], "kappa": None}}}
+    )
+
+
+def test_several_kappas_need_answers_to_choose_by():
+    (said,) = of_slim(
+        tasks={
+            "toxicity": default()["tasks"]["toxicity"]
+            | {"methods": ["base", "slim", "lm_steer", "random_lm_steer", "caa"]}
+        }
+    )
+    assert said == "config: steers.slim: toxicity has no answers to choose among [1.28, 5, 20] by; give one in by_task"
+
+
+def test_tasks_that_lean_on_another_are_refused_without_it():
+    tasks = ["toxicity", "sentiment", "truthfulness"]
+    (swapped,) = of_slim(run={"tasks": [*tasks, "truthfulness_swapped"]})
+    assert "truthfulness_swapped needs two halves; set tasks.truthfulness.split to halves, or take it" in swapped
+    of_methods = {"nq_open": {"methods": ["base", "lm_steer"]}}
+    assert of_slim(run={"tasks": [*tasks, "nq_open"]}, tasks=of_methods) == [
+        "config: tasks.nq_open.methods: lm_steer is not among those of truthfulness; add it there or take it out"
+    ]
+    alone = of_slim(run={"tasks": ["toxicity", "sentiment", "nq_open"], "variants": []})
+    assert "config: run.tasks: nq_open takes what was learnt on truthfulness, which is not there; add it" in alone

@@ -70,6 +70,21 @@ def test_a_best_answer_that_is_not_among_the_correct_ones_is_in_mc1_alone(tmp_pa
     ]  # fmt: skip
 
 
+def test_open_questions_keep_the_answers_that_are_not_correct_in_other_letters(tmp_path, caplog):
+    caplog.set_level("INFO")
+    path = a_csv(
+        tmp_path,
+        ("A?", "Paris", "Paris; the capital", "PARIS; Rome"),
+        ("B?", "Paris", "Paris", "paris"),
+        ("A?", "Oslo", "Oslo", "Rome"),
+    )
+    assert rows_of(questions.open_questions_csv(path)) == [
+        ("A?", "Paris.", 1.0, 1.0), ("A?", "the capital.", 1.0, None), ("A?", "Rome.", -1.0, -1.0),
+    ]  # fmt: skip
+    assert "1 questions used, 1 left out that come again" in caplog.text
+    assert "1 questions left out whose incorrect answers are correct ones" in caplog.text
+
+
 GOOD = ("Q?", "Yes", "Yes", "No")
 
 
@@ -362,6 +377,17 @@ def test_the_real_hub_copy_has_817_questions_in_the_order_that_the_split_counts(
 
 @REAL
 @pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("file", "asked", "answers"), [("nqopen/NQOpen.csv", 3367, 9387), ("triviaqa/TriviaQA.csv", 2122, 34763)]
+)
+def test_the_real_open_questions_have_a_right_and_a_wrong_answer(mirror, file, asked, answers):
+    frame = questions.open_questions_csv(mirror.parent / file)
+    assert frame["question"].nunique() == asked and len(frame) == answers
+    assert (frame.groupby("question")["mc1"].max() == 1).all() and (frame.groupby("question")["mc1"].min() == -1).all()
+
+
+@REAL
+@pytest.mark.real_data
 def test_the_real_csv_is_another_edition_in_another_order(mirror):
     hub = questions.truthfulqa_choices(mirror / "multiple_choice_hub_order.json")
     of_csv = questions.truthfulqa_csv(mirror / "TruthfulQA.csv")
@@ -375,6 +401,6 @@ def test_the_real_csv_is_another_edition_in_another_order(mirror):
 
 def test_every_format_of_questions_is_one_of_the_loaders_and_gives_their_columns():
     assert questions.FORMATS.items() <= loaders.FORMATS.items()
-    formats = {file.format for name in ("truthfulqa", "bbq", "bigbench", "toxigen")
+    formats = {file.format for name in ("truthfulqa", "nq_open", "trivia_qa", "bbq", "bigbench", "toxigen")
                for door in table()[name].doors.values() for file in door.files}  # fmt: skip
     assert formats == set(questions.FORMATS)

@@ -241,6 +241,39 @@ def test_the_sample_is_enough_for_a_table(tmp_path):
     assert frame["group"].nunique() == 160 and frame.query("role == 'train'").shape[0] == 647
 
 
+# --- two halves, and questions that are asked alone -------------------------------------------------------------------
+
+HALVES = ALL | {"split": "halves", "halves": "hash", "validation": 0.2}
+
+
+def splits_of(frame: pd.DataFrame) -> dict[str, set[str]]:
+    return {str(split): set(rows["group"]) for split, rows in frame.groupby("split")}
+
+
+@pytest.mark.parametrize("cut", ["hash", "order"])
+def test_the_halves_are_each_tested_once_and_the_other_one_is_learnt_from_and_chosen_by(raw, cut):
+    one, other = (splits_of(made(raw, **HALVES | {"halves": cut, "swapped": swapped})) for swapped in (False, True))
+    for fold in (one, other):
+        assert len(fold["test"]) == 50 and 4 <= len(fold["dev"]) <= 18  # about 10 of 50
+        assert not fold["test"] & (fold["train"] | fold["dev"]) and not fold["train"] & fold["dev"]
+    assert one["test"] == other["train"] | other["dev"] and other["test"] == one["train"] | one["dev"]
+
+
+def test_halves_by_order_are_those_of_the_source_and_halves_by_hash_are_not(raw):
+    first = {splits.row_id(f"What is {number}?") for number in range(50)}
+    by_order = splits_of(made(raw, **HALVES | {"halves": "order", "swapped": True}))
+    assert by_order["test"] == first
+    by_hash = [splits_of(made(raw, **HALVES | {"split_seed": seed}))["test"] for seed in (0, 0, 1)]
+    assert by_hash[0] == by_hash[1] != by_hash[2] and first not in by_hash
+
+
+def test_questions_that_are_asked_alone_need_no_more_settings_and_make_no_rows_to_learn_from(raw):
+    given = {key: SETTINGS[key] for key in ("preamble", "renderings", "wording")}
+    frame = make_table(raw, SAMPLE_DOOR, given | {"prompts": {"test": 30}, "split": "test_only"})
+    assert set(frame["split"]) == {"test"} and set(frame["role"]) == {"prompt", "answer"}
+    assert frame["group"].nunique() == 30
+
+
 # --- the real files ---------------------------------------------------------------------------------------------------
 
 
