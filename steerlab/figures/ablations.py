@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from steerlab.figures import marks, selection, style, truthfulness
 from steerlab.metrics.bootstrap import CONFIDENCE
@@ -53,7 +54,9 @@ def table(
 def plot(table: pd.DataFrame) -> Figure:
     """table: what `table` returns. All variants have their method's colour: the rows name them."""
     shown = table.astype({"seed": str}).assign(method=table["of"], **{name: table[of] for name, of in _SHOWN.items()})
-    figure, _ = marks.points_in_rows(shown, PANELS)
+    figure, axes = marks.points_in_rows(shown, PANELS)
+    for panel in axes:  # long names leave little room for numbers
+        panel.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
     return figure
 
 

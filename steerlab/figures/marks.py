@@ -86,12 +86,13 @@ def points_in_rows(
     height: float = 1.15,
     large: str = "all seeds, with interval",
     small: str = "one seed",
+    more: Sequence[Line2D] = (),
 ) -> tuple[Figure, list[Axes]]:
     """One labelled row a point, one panel a metric; rows stand in the table's order.
 
     table: group, label, method, metric, seed, value, low, high; panels: the axis label of each metric. With headings
     a group's name stands above its rows. Otherwise groups are only set apart. large, small: what the legend calls the
-    points whose seed is "all", and the others.
+    points whose seed is "all", and the others; more: further entries of it, of what the caller draws.
     """
     places, titles = _places(table, headings)
     bottom = max(places.values())
@@ -113,7 +114,7 @@ def points_in_rows(
         axes[0].set_zorder(1)  # so that a heading may run on over the next panel
         axes[0].patch.set_visible(False)
         axes[0].set_ylim(bottom + 0.75, -0.75)
-        legend(figure, [pooled_handle(large), *seed_handle(table, small)])
+        legend(figure, [pooled_handle(large), *seed_handle(table, small), *more])
     return figure, axes
 
 

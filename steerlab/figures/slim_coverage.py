@@ -1,28 +1,34 @@
-"""How many of the states that SLIM's classifiers flag are on the wished side once they are mapped: a row a seed.
+"""How many of the states that SLIM's classifiers flag are on the wished side once they are mapped, seed by seed.
 
-A large point is the share over all heads of the steered layer with its interval, small points are the heads; the panels
-are the fitted texts and the test ones.
+A large point is the share over all heads of the steered layer with its interval, small points are the heads; a row is
+the fitted states or the test ones. Dashed is what the seed's kappa aims at.
 """
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from steerlab.figures import marks, selection
 from steerlab.metrics.bootstrap import CONFIDENCE
 
 FIGURE = "slim_coverage"
-PANELS = {"fitted": "Fitted states\n(share brought over)", "test": "Test states\n(share brought over)"}
+PARTS = {"fitted": "fitted states", "test": "test states"}
 COLUMNS = ["model", "seed", "layer", "head", "part", "wished", "low", "high", "aimed", "states", "questions"]
+
+_SHARE = "Share of the flagged states\nthat the map brings to the wished side"
+_AIMED = {"color": marks.GREY, "linewidth": 1.0, "linestyle": (0, (4, 2))}
 
 
 def table(coverage: pd.DataFrame, *, model: str = "") -> pd.DataFrame:
     """The points, seeds and layers up; coverage: as from steerlab.analyses.coverage of any number of seeds.
 
-    Returns COLUMNS. Raises ValueError where a part is missing, or a seed's head stands twice.
+    Returns COLUMNS. Raises ValueError where a seed lacks a part, or a seed's head stands twice.
     """
     rows = coverage.astype({"seed": str, "head": str}).assign(model=model)
-    if missing := set(PANELS) - set(rows.part):
-        raise ValueError(f"figure {FIGURE}: no states of {sorted(missing)}; measure the coverage of both parts")
+    for seed, of_seed in rows.groupby("seed"):
+        if missing := sorted(set(PARTS) - set(of_seed.part)):
+            raise ValueError(f"figure {FIGURE}: no {missing} states of seed {seed}; measure the coverage of both parts")
     if rows.duplicated(["seed", "layer", "head", "part"]).any():
         raise ValueError(f"figure {FIGURE}: a seed's head stands twice; pass each seed's coverage once")
     rows = rows.assign(order=pd.to_numeric(rows.seed), place=pd.to_numeric(rows["head"], errors="coerce"))
@@ -32,33 +38,48 @@ def table(coverage: pd.DataFrame, *, model: str = "") -> pd.DataFrame:
 def plot(table: pd.DataFrame) -> Figure:
     """table: what `table` returns, also when read from its CSV."""
     table = table.astype({"seed": str, "head": str})
-    several = table.groupby("seed")["layer"].nunique().max() > 1 or table.seed.nunique() > 1
-    label = "layer " + table.layer.astype(str) + (", seed " + table.seed if several else "")
-    shown = table.assign(
-        group=table.seed, label=label, method="slim", metric=table.part, seed=table["head"], value=table.wished
-    )
-    figure, axes = marks.points_in_rows(shown, PANELS, large="all heads, with interval", small="one head")
-    for panel in axes:
-        panel.axvline(table.aimed.iloc[0], color=marks.GREY, linewidth=1.0, linestyle=(0, (4, 2)), zorder=0)
+    of = {"group": _steered(table), "label": table.part.map(PARTS), "value": table.wished}
+    shown = table.assign(**of, method="slim", metric="wished", seed=table["head"])
+    aims = table.groupby(of["group"], sort=False)["aimed"].first()
+    figure, (panel,) = marks.points_in_rows(
+        shown, {"wished": _SHARE}, headings=True, large="all heads, with interval", small="one head",
+        more=[marks.pooled_handle("aimed at", marker="none", **_AIMED)],
+    )  # fmt: skip
+    rows = np.reshape(panel.get_yticks(), (len(aims), len(PARTS)))
+    panel.vlines(aims, rows.min(1) - 0.45, rows.max(1) + 0.6, zorder=1, **_AIMED)  # pyright: ignore
+    # Near 1 the heads would stand on each other: the axis begins at the tenth below all marks.
+    begin = min(np.floor(10 * np.nanmin(table[["wished", "low", "aimed"]])) / 10, 0.9)
+    panel.set_xlim(begin - 0.02 * (1 - begin), 1 + 0.02 * (1 - begin))
+    panel.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     return figure
 
 
 def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, str]:
-    """Phrases: model, seeds, aimed, interval; fitted and test: the share over all heads of each seed, and of what."""
-    pooled = table.astype({"seed": str, "head": str}).query("head == 'all'")
-
-    def said(part: str) -> str:
-        return "; ".join(
-            f"{row.wished:.3f} [{row.low:.3f}, {row.high:.3f}] of {row.states:,} "
-            f"at layer {row.layer} in seed {row.seed}"
-            for row in pooled[pooled.part == part].itertuples()
-        )
-
-    return {
+    """Phrases: model, seeds, aimed, interval; fitted and test: the share over all heads of each seed, and of what;
+    empty: how many heads have no point, as they flag nothing; empty itself where all have one."""
+    table = table.astype({"seed": str, "head": str})
+    is_pooled = table["head"] == "all"
+    pooled, heads = table[is_pooled], table[~is_pooled]
+    missing = int(heads.wished.isna().sum())
+    said = {part: "; ".join(map(_said, pooled[pooled.part == part].to_dict("records"))) for part in PARTS}
+    return said | {
         "model": selection.listed(table.model.dropna().unique()),
         "seeds": selection.counted([pooled.seed.nunique()], "seed"),
-        "aimed": selection.listed(sorted(f"{each:.3g}" for each in table.aimed.unique())),
+        "aimed": selection.listed(dict.fromkeys(f"{each:.3f}" for each in sorted(table.aimed.unique()))),
         "interval": f"{100 * confidence:g} % percentile bootstrap interval over questions",
-        "fitted": said("fitted"),
-        "test": said("test"),
+        "empty": f"{missing} of {len(heads)}" if missing else "",
     }
+
+
+def _steered(table: pd.DataFrame) -> pd.Series:
+    """What a row's states belong to: the layer, with the seed where there are several."""
+    seed = ", seed " + table.seed if table.seed.nunique() > 1 else ""
+    return "layer " + table.layer.astype(str) + seed
+
+
+def _said(row: dict) -> str:
+    where = f"at layer {row['layer']} in seed {row['seed']}"
+    if pd.isna(row["wished"]):
+        return f"none flagged {where}"
+    interval = f" [{row['low']:.3f}, {row['high']:.3f}]" if pd.notna(row["low"]) else ""
+    return f"{row['wished']:.3f}{interval} of {row['states']:,} {where}"

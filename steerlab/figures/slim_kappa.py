@@ -1,6 +1,6 @@
 """SLIM's candidates on the rows that judge: MC2 against kappa, a line a layer that was tried; the pick stands out.
 
-Lines are means over the seeds that tried the layer, small points the seeds; dashed is the unsteered model.
+A panel a seed, as each seed tries layers of its own on questions of its own; dashed is the unsteered model on them.
 """
 
 from collections.abc import Sequence
@@ -8,25 +8,37 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import MaxNLocator
 
 from steerlab.figures import marks, selection, style
+from steerlab.figures.truthfulness import signed
 
 FIGURE = "slim_kappa"
 COLUMNS = ["model", "task", "seed", "layer", "kappa", "value", "unsteered", "questions", "picked"]
 
+_RING = {"linestyle": "none", "marker": "o", "color": "black", "markerfacecolor": "none", "markersize": 9}
+_UNSTEERED = {"color": style.colour("base"), "linewidth": 1.2, "linestyle": (0, (5, 2))}
+
 
 def table(choices: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """One row a seed and candidate; choices: that of SLIM, with its model, method and task.
+    """One row a seed and candidate, all up; choices: that of SLIM, with its model, method and task.
 
-    Raises ValueError for other choices than one of SLIM whose kappa was chosen by questions.
+    Returns COLUMNS. Raises ValueError for other choices than one of SLIM with what its seeds selected, and where a seed
+    had no questions to choose by.
     """
-    if len(choices) != 1 or any(each.get("unsteered") is None for each in choices[0]["selected"].values()):
-        raise ValueError(f"figure {FIGURE}: got {len(choices)} choices; pass the one of SLIM, chosen by questions")
+    selected = [each for choice in choices for each in choice["selected"].values()]
+    if len(choices) != 1 or not selected or not all("unsteered" in each for each in selected):
+        methods = [choice["method"] for choice in choices]
+        raise ValueError(f"figure {FIGURE}: got choices of {methods}; pass SLIM's alone, with what its seeds selected")
     (choice,) = choices
+    for seed, of in choice["selected"].items():
+        if of["unsteered"] is None:
+            raise ValueError(
+                f"figure {FIGURE}: seed {seed} chose by {of['by']}; fit it on rows with answers to judge by"
+            )
     rows = pd.concat(
         pd.DataFrame(of["candidates"]).assign(
-            seed=seed,
+            seed=int(seed),
             unsteered=of["unsteered"],
             questions=of["groups"],
             picked=[place < of["pick"] for place in range(len(of["candidates"]))],
@@ -38,30 +50,25 @@ def table(choices: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 
 def plot(table: pd.DataFrame) -> Figure:
-    """table: what `table` returns, also when read from its CSV."""
-    colour, layers = style.colour("slim"), sorted(table.layer.unique())
+    """table: what `table` returns, also when read from its CSV. A layer looks alike in all panels."""
+    seeds, kappas = list(table.groupby("seed")), sorted(table.kappa.unique())
+    looks = _looks(table)
     with style.context():
-        figure, (panel,) = marks.stacked(1, height=3.0)
-        panel.axhline(table.unsteered.mean(), color=style.colour("base"), linewidth=1.2, linestyle=(0, (5, 2)))
-        for place, layer in enumerate(layers):
-            rows, shade = table[table.layer == layer], marks.shade(colour, place, len(layers))
-            means = rows.groupby("kappa")["value"].mean()
-            marker = marks.MARKERS[place % len(marks.MARKERS)]
-            panel.plot(means.index, means, "-", color=shade, linewidth=1.4, marker=marker, markersize=style.POOLED_SIZE)
-            panel.plot(rows.kappa, rows.value, marker, color=shade, markersize=style.SEED_SIZE, alpha=0.6)
-        picked = table[table.picked]
-        panel.plot(
-            picked.kappa, picked.value, "o", color="black", markerfacecolor="none", markersize=9, linestyle="none"
-        )
-        panel.set_xscale("log")
-        panel.xaxis.set_major_locator(FixedLocator(sorted(table.kappa.unique())))
-        panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        panel.xaxis.set_minor_locator(NullLocator())
-        panel.yaxis.set_major_locator(MaxNLocator(5))
-        panel.set_xlabel("kappa (multiplier of the constraint's spread)")
-        panel.set_ylabel("MC2\n(on the judging questions)")
-        panel.grid(axis="y")
-        marks.legend(figure, _handles(layers))
+        figure, panels = marks.stacked(len(seeds), height=3.0 if len(seeds) == 1 else 0.9 + 1.25 * len(seeds))
+        for panel, (seed, rows) in zip(panels, seeds, strict=True):
+            panel.sharey(panels[0])
+            panel.axhline(rows.unsteered.iloc[0], **_UNSTEERED)
+            for layer, of_layer in rows.groupby("layer"):
+                panel.plot(of_layer.kappa, of_layer.value, linewidth=1.4, **looks[layer])  # pyright: ignore
+            picked = rows[rows.picked]
+            panel.plot(picked.kappa, picked.value, zorder=4, **_RING)
+            marks.log_ticks_at(panel, kappas, [f"{kappa:.3g}" for kappa in kappas])
+            panel.yaxis.set_major_locator(MaxNLocator(4 if len(seeds) > 1 else 6, steps=[1, 2, 2.5, 5, 10]))
+            panel.set_ylabel("MC2 of the\njudging questions" if len(seeds) == 1 else f"MC2,\nseed {seed}")
+            panel.grid(axis="y")
+            panel.margins(y=0.14)  # room for a ring
+        panels[-1].set_xlabel("kappa (multiplier of the constraint's spread)")
+        marks.legend(figure, _handles(looks))
     return figure
 
 
@@ -69,7 +76,8 @@ def facts(table: pd.DataFrame) -> dict[str, str]:
     """Phrases: model, task, seeds, questions; picked: each seed's layer and kappa with its gain in MC2."""
     picked = table[table.picked].assign(gain=table.value - table.unsteered)
     said = [
-        f"layer {row.layer:g}, kappa {row.kappa:g} in seed {row.seed} ({row.gain:+.3f})" for row in picked.itertuples()
+        f"layer {row['layer']}, kappa {row['kappa']:.3g} in seed {row['seed']} ({signed(row['gain'])})"
+        for row in picked.to_dict("records")
     ]
     return {
         "model": selection.listed(table.model.dropna().unique()),
@@ -80,13 +88,24 @@ def facts(table: pd.DataFrame) -> dict[str, str]:
     }
 
 
-def _handles(layers: Sequence[int]) -> list:
-    colour = style.colour("slim")
-    looks = [(marks.shade(colour, place, len(layers)), marks.MARKERS[place % 6]) for place in range(len(layers))]
-    handles = [
-        marks.pooled_handle(f"layer {layer:g}", color=shade, marker=marker, linestyle="-")
-        for layer, (shade, marker) in zip(layers, looks)
+def _looks(table: pd.DataFrame) -> dict[int, dict[str, object]]:
+    """Each layer's tint and marker."""
+    layers, colour = sorted(table.layer.unique()), style.colour("slim")
+    return {
+        layer: {
+            "color": marks.shade(colour, place, len(layers)),
+            "marker": marks.MARKERS[place % len(marks.MARKERS)],
+            "linestyle": "-",
+            "markersize": style.POOLED_SIZE,
+        }
+        for place, layer in enumerate(layers)
+    }
+
+
+def _handles(looks: dict[int, dict[str, object]]) -> list:
+    handles = [marks.pooled_handle(f"layer {layer}", **look) for layer, look in looks.items()]
+    return [
+        *handles,
+        marks.pooled_handle("unsteered", marker="none", **_UNSTEERED),
+        marks.pooled_handle("picked", **_RING),
     ]
-    handles.append(marks.pooled_handle("unsteered", marker="none", color=style.colour("base"), linestyle=(0, (5, 2))))
-    ring = {"linestyle": "none", "color": "black", "markerfacecolor": "none", "markersize": 9}
-    return [*handles, marks.pooled_handle("picked by a seed", **ring)]

@@ -1,7 +1,7 @@
 """SLIM's classifiers layer by layer, on the rows that judge: their risk, and what a layer's vote misses and alarms.
 
-Solid is the mean over seeds, thin lines are the seeds. Filled points are layers that every seed steers, hollow ones
-that some do.
+In colour the risk: thick is the mean over seeds, thin lines are the seeds, filled points are layers that every seed
+steers, hollow ones those that some do. In grey the mean rates of the vote.
 """
 
 from collections.abc import Sequence
@@ -16,23 +16,26 @@ from steerlab.figures import marks, selection, style
 FIGURE = "slim_layers"
 COLUMNS = ["model", "task", "seed", "layer", "risk", "fpr", "fnr", "threshold", "picked"]
 
-_VOTE = {"fpr": ("false alarms", "-"), "fnr": ("misses", (0, (4, 2)))}
+_VOTE = {"fpr": ("false alarms of the vote", "-"), "fnr": ("misses of the vote", (0, (4, 2)))}
 
 
 def table(choices: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """The points: each seed's, and their means as seed "all", whose `picked` is the share of seeds that steer there.
 
     choices: that of SLIM, with its model, method and task. risk: mean over heads of FPR + bl FNR; fpr, fnr, threshold:
-    of the layer's vote. Raises ValueError for other choices than one of SLIM.
+    of the layer's vote. Returns COLUMNS, seeds up and then "all", layers up. Raises ValueError for other choices than
+    one of SLIM with what its seeds selected.
     """
-    if len(choices) != 1 or not all("classifiers" in each for each in choices[0]["selected"].values()):
-        raise ValueError(f"figure {FIGURE}: got {len(choices)} choices; pass the one of SLIM")
+    selected = [each for choice in choices for each in choice["selected"].values()]
+    if len(choices) != 1 or not selected or not all("classifiers" in each for each in selected):
+        methods = [choice["method"] for choice in choices]
+        raise ValueError(f"figure {FIGURE}: got choices of {methods}; pass SLIM's alone, with what its seeds selected")
     (choice,) = choices
     rows = pd.concat(
         pd.DataFrame(of_seed["classifiers"]).assign(
             seed=seed, picked=lambda rows, of=of_seed: (rows.layer == of["candidates"][0]["layer"]).astype(float)
         )
-        for seed, of_seed in choice["selected"].items()
+        for seed, of_seed in sorted(choice["selected"].items(), key=lambda item: int(item[0]))
     )
     means = rows.groupby("layer")[["risk", "fpr", "fnr", "threshold", "picked"]].mean().reset_index().assign(seed="all")
     return pd.concat([rows, means], ignore_index=True).assign(model=choice["model"], task=choice["task"])[COLUMNS]
@@ -45,16 +48,17 @@ def plot(table: pd.DataFrame) -> Figure:
     colour = style.colour("slim")
     with style.context():
         figure, (above, below) = marks.stacked(2, height=3.6)
-        for _, rows in seeds.groupby("seed"):
-            above.plot(rows.layer, rows.risk, color=colour, linewidth=0.6, alpha=0.6)
+        if several := seeds.seed.nunique() > 1:
+            for _, rows in seeds.groupby("seed"):
+                above.plot(rows.layer, rows.risk, color=colour, linewidth=0.6, alpha=0.6)
         above.plot(means.layer, means.risk, color=colour, linewidth=1.6)
         for full, rows in means[means.picked > 0].groupby(means.picked == 1):
             above.plot(
                 rows.layer, rows.risk, "o", color=colour, markersize=style.POOLED_SIZE, markeredgewidth=1.2,
-                markerfacecolor=colour if full else "white",
+                markerfacecolor=colour if full else "white", zorder=4,
             )  # fmt: skip
         for column, (_, line) in _VOTE.items():
-            below.plot(means.layer, means[column], color=colour, linewidth=1.4, linestyle=line)
+            below.plot(means.layer, means[column], color=marks.GREY, linewidth=1.4, linestyle=line)
         above.set_ylabel("Risk of a head\n(FPR + bl FNR)")
         below.set_ylabel("Rate of the vote\n(share of rows)")
         below.set_xlabel("Layer (counted from 0)")
@@ -62,21 +66,21 @@ def plot(table: pd.DataFrame) -> Figure:
         for panel in (above, below):
             panel.grid(axis="y")
             panel.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-            panel.yaxis.set_major_locator(MaxNLocator(4))
+            panel.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
             panel.margins(x=0.03)
-        marks.legend(figure, _handles(means, seeds.seed.nunique() > 1))
+        marks.legend(figure, _handles(means, several))
     return figure
 
 
 def facts(table: pd.DataFrame) -> dict[str, str]:
-    """Phrases: model, task, seeds; picked: each seed's layer with its vote; open: seeds and layers whose vote is always
-    open, as tau is 0."""
+    """Phrases: model, task, seeds; picked: each seed's layer with its vote; open: how many votes, of how many, are
+    always open, as tau is 0; empty where none is."""
     seeds = table.astype({"seed": str}).query("seed != 'all'")
     picked = seeds[seeds.picked > 0]
     said = [
-        f"layer {row.layer:g} from {row.threshold:g} votes in seed {row.seed} "
-        f"(alarms {row.fpr:.2f}, misses {row.fnr:.2f})"
-        for row in picked.itertuples()
+        f"layer {row['layer']} from {selection.counted([row['threshold']], 'vote')} on in seed {row['seed']} "
+        f"(alarms {row['fpr']:.2f}, misses {row['fnr']:.2f})"
+        for row in picked.to_dict("records")
     ]
     always_open = int((seeds.threshold == 0).sum())
     return {
@@ -91,12 +95,13 @@ def facts(table: pd.DataFrame) -> dict[str, str]:
 def _handles(means: pd.DataFrame, several: bool) -> list:
     colour = style.colour("slim")
     plain = {"marker": "none", "color": colour}
-    handles = [marks.pooled_handle("mean over seeds" if several else "one seed", **plain, linewidth=1.6)]
+    handles = [marks.pooled_handle("risk, mean over seeds" if several else "risk", **plain, linewidth=1.6)]
     if several:
-        handles.append(marks.pooled_handle("one seed", **plain, linewidth=0.6, alpha=0.6))
+        handles.append(marks.pooled_handle("risk, one seed", **plain, linewidth=0.6, alpha=0.6))
     ring = {"linestyle": "none", "color": colour, "markeredgewidth": 1.2}
     if (means.picked == 1).any():
         handles.append(marks.pooled_handle("steered by every seed" if several else "steered", **ring))
     if ((means.picked > 0) & (means.picked < 1)).any():
         handles.append(marks.pooled_handle("steered by some", markerfacecolor="white", **ring))
-    return [*handles, *(marks.pooled_handle(name, **plain, linestyle=line) for name, line in _VOTE.values())]
+    grey = {"marker": "none", "linewidth": 1.4}
+    return [*handles, *(marks.pooled_handle(name, **grey, linestyle=line) for name, line in _VOTE.values())]

@@ -79,7 +79,7 @@ DRAWN = {
         norm_consistency,
         lambda: norm_consistency.table(norms(caa=0.2, hpr=0.0, random_hpr=0.0, lora=None), model="tiny"),
     ),
-    "hpr_ablations": (
+    "ablations": (
         ablations,
         lambda: ablations.table(
             pd.concat([rows("hpr_net", 1.0, 0.03), rows("hpr_reflection", 1.0, -0.06)]), VARIANTS, of="hpr"
@@ -360,7 +360,7 @@ def test_ablations_stand_in_the_order_of_their_labels_and_others_are_left_out():
 
 
 def test_ablations_are_drawn_as_differences_also_below_zero():
-    table = DRAWN["hpr_ablations"][1]()
+    table = DRAWN["ablations"][1]()
     panel = ablations.plot(table).axes[0]
     pooled = {float(x) for line in panel.lines if line.get_markersize() == style.POOLED_SIZE for x in line.get_xdata()}
     assert pooled == set(table[(table.metric == "mc1") & (table.seed == "all")].difference)
@@ -377,6 +377,15 @@ def test_ablations_without_differences_or_variants_are_refused():
 
 
 def test_the_caption_of_the_ablations_lists_each_change():
-    text = caption("hpr_ablations", DRAWN["hpr_ablations"][1]())
-    assert "(angle net and reflection)" in text and "interval over questions" in text
+    text = caption("ablations", DRAWN["ablations"][1]())
+    assert text.startswith("Variants of HPR on tiny (angle net and reflection)") and "interval over questions" in text
     assert "reflection, 1: MC1 −0.060 [−0.080, −0.040], MC2 −0.060 [−0.080, −0.040]" in text
+
+
+def test_the_ablations_of_another_method_have_its_name_and_colour():
+    table = ablations.table(rows("slim_l2", 1.0, 0.03), {"slim_l2": "squared error"}, of="slim")
+    assert caption("ablations", table).startswith("Variants of SLIM on tiny (squared error)")
+    points = [line for line in ablations.plot(table).axes[0].lines if line.get_markersize() == style.POOLED_SIZE]
+    assert [line.get_color() for line in points] == [style.colour("slim")]
+    with pytest.raises(ValueError, match="figure slim_ablations: no pooled rows"):
+        ablations.table(rows("caa", 1.0), {"slim_l2": "squared error"}, of="slim")

@@ -4,6 +4,7 @@ import dataclasses
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,9 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from steerlab import sites
+from steerlab import activations, sites
+from steerlab.data import tables
+from steerlab.data.sources import SAMPLE
 from steerlab.methods.slim import SLIM
 from steerlab.sites import Site
+from steerlab.tasks.truthfulness import make_table
 from tests.laws.subjects import handle
 
 ROWS, LAYERS, HEADS, SIZE = 96, 3, 4, 6  # of the tiny Llama
@@ -234,3 +238,34 @@ def test_what_is_before_the_last_prompt_token_is_left_alone() -> None:
         model(ids)
     assert torch.equal(before[SITE][:, :-1], after[SITE][:, :-1])
     assert not torch.equal(before[SITE][:, -1], after[SITE][:, -1])
+
+
+def test_shuffled_labels_of_the_test_split_change_nothing(tmp_path: Path) -> None:
+    """Classifiers, threshold, layer, kappa, maps, weights, and what strengths are chosen by, are the same to the bit."""
+    settings = {
+        "prompts": {"dev": 6, "test": 20}, "questions": 12, "split": "halves", "halves": "hash", "split_seed": 0,
+        "validation": 0.3, "training": "question", "preamble": "none", "renderings": ["plain"], "wording": "{text}",
+    }  # fmt: skip
+    own = make_table({"truthfulqa": SAMPLE}, {"truthfulqa": "sample"}, settings)
+    of_test = (own["split"] == "test") & own["label"].notna()
+    shuffled = own.copy()
+    for column in ("label", "mc1"):
+        shuffled.loc[of_test, column] = own.loc[of_test, column].sample(frac=1, random_state=0).to_numpy()
+    assert not shuffled.loc[of_test, "label"].equals(own.loc[of_test, "label"])
+
+    found, asked = [], []
+    for name, table in {"own": own, "shuffled": shuffled}.items():
+        table.to_parquet(path := tmp_path / f"{name}.parquet")
+        model, tokenizer = handle("llama"), handle("llama").info.tokenizer
+        data = activations.labelled_texts(tokenizer, path)
+        rows = activations.select(tokenizer, list(data["text"]), "last", list(data["start"]))
+        folder = tmp_path / name
+        captured = activations.capture(model, rows, "attention_heads", folder=folder, batch_rows=8, shard_rows=32)
+        chosen = {"kappa": [0.5, 5.0], "layer_sweep": 2, "epochs": 20}
+        found.append(SLIM.fit(model, data, captured, seed=0, **chosen))
+        found.append(SLIM.fit(model, data, captured, seed=0, **chosen | {"layers": 2}))
+        asked.append(tables.answers(path, split="dev"))
+    for one, other in zip(found[:2], found[2:], strict=True):
+        assert one.record.selection == other.record.selection and one.record.config == other.record.config
+        assert all(torch.equal(one.tensors[name], other.tensors[name]) for name in one.tensors)
+    assert asked[0].equals(asked[1])
