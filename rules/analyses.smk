@@ -1,6 +1,7 @@
 # In: a steer, its model, and the held-out texts' activations. Out: what the steer says in words. And the scores of the
 # official code's own continuations, where a mirror holds them; and how far the toxicity scorers agree with Perspective,
-# where its scores are there. And how well probes tell answers of the test questions apart, and what edits do to norms.
+# where its scores are there. And how well probes tell answers of the test questions apart, what edits do to norms,
+# and what steers cost on ordinary text.
 
 
 rule interpret_steer:
@@ -132,7 +133,7 @@ rule measure_coverage:
 
 rule measure_norms:
     input:
-        unpack(x.norms_input),
+        unpack(x.measured_steers),
         model=names.MODEL,
         table=names.TABLE,
     output:
@@ -150,6 +151,31 @@ rule measure_norms:
         runtime=x.config["runtime"],
     params:
         spec=lambda w: x.spec("measure_norms", w.items()),
-        code=lambda w: x.code("measure_norms", methods=x.measured_norms(w)),
+        code=lambda w: x.code("measure_norms", methods=x.measured(w)),
     script:
         "../scripts/measure_norms.py"
+
+
+rule measure_ordinary_text:
+    input:
+        unpack(x.measured_steers),
+        model=names.MODEL,
+        source=lambda w: x.raw("ordinary_text"),
+    output:
+        texts=names.ORDINARY_TEXT,
+    log:
+        names.log(names.ORDINARY_TEXT),
+    benchmark:
+        names.benchmark(names.ORDINARY_TEXT)
+    conda:
+        "../envs/torch.yaml"
+    threads: x.config["threads"]
+    resources:
+        gpu=x.gpu,
+        mem_mb=x.config["mem_mb"],
+        runtime=x.config["runtime"],
+    params:
+        spec=lambda w: x.spec("measure_ordinary_text", w.items()),
+        code=lambda w: x.code("measure_ordinary_text", methods=x.measured(w)),
+    script:
+        "../scripts/measure_ordinary_text.py"

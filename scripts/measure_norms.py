@@ -1,6 +1,5 @@
 """Measure what steers, at the strengths that were picked, do to the norms of hidden states on dev prompts."""
 
-import json
 from pathlib import Path
 
 from steerlab.job import job
@@ -12,18 +11,13 @@ def run(*, model: Path, table: Path, steers: list[Path], choices: list[Path], no
     spec: device, dtype, attention, resamples, confidence, methods; prompts (how many, None for all) and new_tokens
     where it has them.
     """
-    from steerlab import methods
     from steerlab.analyses import norms as of_norms
+    from steerlab.analyses.steered import at_picks
     from steerlab.data import tables
     from steerlab.models import ModelHandle
 
     handle = ModelHandle(model, device=spec["device"], dtype=spec["dtype"], attention=spec["attention"])
-    steered = []
-    for method, steer, choice in zip(spec["methods"], steers, choices, strict=True):
-        pick = json.loads(choice.read_text())["pick"]
-        steered.append(
-            of_norms.Steered(method, methods.load(steer, handle, steps=pick["steps"] or None), pick["strength"])
-        )
+    steered = at_picks(handle, spec["methods"], steers, choices)
     prompts = tables.prompts(table, split="dev", rendering="plain", limit=spec.get("prompts"))
     how = {key: spec[key] for key in ("resamples", "confidence", "new_tokens") if key in spec}
     of_norms.norms(handle, steered, prompts, **how).to_csv(norms, index=False)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from steerlab import sites
+from steerlab.analyses.steered import Steered
 from steerlab.generations import Decoding, generate
 from steerlab.metrics import bootstrap
 from steerlab.models import ModelHandle, encode, pad, token_ends
@@ -31,15 +32,6 @@ EDIT, STREAM = "edit", "stream"
 NEW_TOKENS = 8  # that the unsteered model writes
 
 _BATCH_TEXTS = 16
-
-
-@dataclass(frozen=True)
-class Steered:
-    """A steer under its method's name (a random control has one of its own), at the strength that was picked."""
-
-    method: str
-    steer: Any
-    strength: float
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, TypeVar, cast
 
 import pandas as pd
+import pyarrow.parquet
 
 from steerlab.data import questions, records
 from steerlab.data.records import BadRows
@@ -180,6 +181,22 @@ def rated_jsonl(path: Path) -> pd.DataFrame:
     return _collect(path, records.lines(path), row)
 
 
+def texts_jsonl(path: Path) -> pd.DataFrame:
+    """The sample's ordinary texts: {"text": str} a line."""
+    return _collect(path, records.lines(path), lambda line: (records.text(json.loads(line)["text"]), float("nan")))
+
+
+def texts_parquet(path: Path) -> pd.DataFrame:
+    """OpenWebText: a column text, one page a row; blank pages are left out."""
+
+    def row(value: object) -> Row | None:
+        text = records.string(value)
+        return (text, float("nan")) if text.strip() else None
+
+    pages = pyarrow.parquet.read_table(path, columns=["text"])["text"].to_pylist()
+    return _collect(path, enumerate(pages, start=1), row)
+
+
 def official_generations(path: Path) -> pd.DataFrame:
     """Continuations by LM-Steer's official code, two steers composed: {"detoxification", "sentiment", "prompt",
     "generations": [text, ...]} a line, gzipped. A row a text: detoxification, sentiment, id, sample, prompt, text."""
@@ -245,7 +262,7 @@ FORMATS: dict[str, Callable[[Path], pd.DataFrame]] = {
     for loader in (
         prompt_lines, rtp_jsonl, positive_prompts_jsonl, neutral_prompts_jsonl, negative_prompts_jsonl, comment_pairs,
         jigsaw_csv, jigsaw_bias_csv, perspective_csv, hutto_movies, hutto_openings, sst2_tsv, sst5_jsonl,
-        rated_jsonl, official_generations, scored_rtp_jsonl, scored_perspective_csv,
+        rated_jsonl, texts_jsonl, texts_parquet, official_generations, scored_rtp_jsonl, scored_perspective_csv,
     )
 } | questions.FORMATS  # fmt: skip
 

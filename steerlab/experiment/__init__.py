@@ -45,6 +45,8 @@ def _needed_sources(config: dict) -> set[str]:
     needed |= {text_scorer(config, scorer).source for scorer in specs.text_scorers(config)}
     needed |= {"official_generations"} if specs.has_official_generations(config) else set()
     needed |= set(specs.CALIBRATED_ON) if specs.calibrates(config) else set()
+    drawn = figures.drawn(config, {cell.key: cell for cell in all_cells(config)})
+    needed |= {"ordinary_text"} if "ordinary_text" in {figure for _, figure in drawn} else set()
     return {name for name in needed if name}
 
 
@@ -223,14 +225,14 @@ class Experiment:
         seeds = self.cells[w.model, w.method, w.task, "dev"].seeds
         return [names.STEER.format(model=w.model, method=w.method, task=w.task, seed=seed) for seed in seeds]
 
-    def measured_norms(self, w: SimpleNamespace) -> list[str]:
-        """The methods whose edits' norms are measured."""
-        return specs.measured_norms(self.config, w.model, w.task)
+    def measured(self, w: SimpleNamespace) -> list[str]:
+        """The methods whose effect on the model itself is measured."""
+        return specs.measured(self.config, w.model, w.task)
 
-    def norms_input(self, w: SimpleNamespace) -> dict[str, list[str]]:
-        """The steers whose edits' norms are measured, and the choices of their strengths, method by method."""
+    def measured_steers(self, w: SimpleNamespace) -> dict[str, list[str]]:
+        """The steers whose effect on the model itself is measured, and the choices of their strengths, by method."""
         steers, choices = [], []
-        for method in self.measured_norms(w):
+        for method in self.measured(w):
             here = SimpleNamespace(model=w.model, method=method, task=w.task, split="test", seed=w.seed)
             steers += self.steer_input(here)
             choices += self.choice_input(here)

@@ -2,7 +2,8 @@
 
 `inputs` gives files by kind; scripts/plot_figure.py reads them and passes them on by name: `metrics`, `choices`,
 `parameters` (of steers), `directions`, `spectrum`, `coordinates`, `evidence`, `guesses` (of an interpretation), `grid`,
-`statistics` and `reliability` (of a calibration), `accuracies` (of probes), `coverage` (of maps), `norms`.
+`statistics` and `reliability` (of a calibration), `accuracies` (of probes), `coverage` (of maps), `norms`,
+`texts` (ordinary ones under steers).
 """
 
 from collections.abc import Iterator, Mapping
@@ -89,6 +90,8 @@ def arguments(config: dict, model: str, figure: str) -> dict[str, Any]:
             return {"of": of, "labels": ablated(config, of), "scorers": [specs.LIKELIHOOD]}
         case "slim_coverage":
             return {"model": model}
+        case "ordinary_text":
+            return {"model": model, **config["metrics"]}
         case "calibration":
             return {"scorers": specs.calibrated_scorers(config), "shipped": not specs.calibrates(config)}
         case "replication":
@@ -239,6 +242,12 @@ def _slim_coverage(config: dict, cells: Cells, model: str) -> dict[str, list[str
     return {"coverage": [names.COVERAGE.format(**at, seed=seed) for seed in cell.seeds]} if cell else {}
 
 
+def _ordinary_text(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
+    cell = cells.get((model, "slim", "truthfulness", "test"))
+    at = {"model": model, "task": "truthfulness"}
+    return {"texts": [names.ORDINARY_TEXT.format(**at, seed=seed) for seed in cell.seeds]} if cell else {}
+
+
 def _hpr_ablations(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
     return _ablations(config, cells, model, "hpr")
 
@@ -278,6 +287,7 @@ _INPUTS = {
     "slim_layers": _slim_choice,
     "slim_kappa": _slim_choice,
     "slim_coverage": _slim_coverage,
+    "ordinary_text": _ordinary_text,
     "slim_ablations": _slim_ablations,
 }
 

@@ -221,5 +221,6 @@ FIGURES = {
     "slim_layers": Figure("steerlab.figures.slim_layers", "slim"),
     "slim_kappa": Figure("steerlab.figures.slim_kappa", "slim"),
     "slim_coverage": Figure("steerlab.figures.slim_coverage", "slim"),
+    "ordinary_text": Figure("steerlab.figures.ordinary_text", "slim"),
     "slim_ablations": Figure("steerlab.figures.ablations", "slim"),
 }

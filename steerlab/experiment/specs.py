@@ -205,8 +205,14 @@ def measure_norms(config: dict, doors: dict, *, model: str, task: str, seed: str
     return (
         _compute(config)
         | config["metrics"]
-        | {"seed": int(seed), "prompts": NORM_PROMPTS, "methods": measured_norms(config, model, task)}
+        | {"seed": int(seed), "prompts": NORM_PROMPTS, "methods": measured(config, model, task)}
     )
+
+
+def measure_ordinary_text(config: dict, doors: dict, *, model: str, task: str, seed: str) -> dict:
+    batches = {"tokens_a_batch": config["scores"]["perplexity"]["tokens_a_batch"]}
+    asked = {"door": doors["ordinary_text"], "methods": measured(config, model, task)}
+    return _compute(config) | config["analyses"]["ordinary_text"] | batches | asked
 
 
 def interpret_steer(config: dict, doors: dict, *, model: str, method: str, task: str, seed: str) -> dict:
@@ -236,8 +242,16 @@ def plot_figure(config: dict, doors: dict, *, model: str, figure: str) -> dict:
         "caption": caption.read_text() if caption.is_file() else "",
         "arguments": figures.arguments(config, model, figure),
         "intervals": {} if figure in WITHOUT_INTERVALS else {"confidence": config["metrics"]["confidence"]},
-        "sample_data": "sample data" if doors.get(_training_source(config, figure_task(figure))) == "sample" else "",
+        "sample_data": _sample_data(config, doors, figure),
     }
+
+
+def _sample_data(config: dict, doors: dict, figure: str) -> str:
+    """What a caption says of sample data: nothing, that all is, or which part is."""
+    rests_on = {"what the steers learnt from": _training_source(config, figure_task(figure))}
+    rests_on |= {"the texts": "ordinary_text"} if figure == "ordinary_text" else {}
+    sample = [what for what, source in rests_on.items() if doors.get(source) == "sample"]
+    return "sample data" + ("" if len(sample) == len(rests_on) else f" ({sample[0]})") if sample else ""
 
 
 def figure_task(figure: str) -> str:
@@ -245,7 +259,8 @@ def figure_task(figure: str) -> str:
     return "truthfulness" if FIGURES[figure].group in ("hpr", "slim") else "toxicity"
 
 
-WITHOUT_INTERVALS = ("calibration", "directions", "evidence", "spectrum")  # or with their own confidence
+# or with their own confidence
+WITHOUT_INTERVALS = ("calibration", "directions", "evidence", "spectrum", "slim_layers", "slim_kappa")
 
 
 CALIBRATED_ON = ("scored_continuations", "scored_comments")
@@ -298,8 +313,8 @@ def primary_label(config: dict, task: str) -> str:
 LIKELIHOOD = "log-likelihood"  # of given answers, by the model itself
 
 
-def measured_norms(config: dict, model: str, task: str) -> list[str]:
-    """The methods whose effect on the norms of states is measured: those that edit states, with their controls."""
+def measured(config: dict, model: str, task: str) -> list[str]:
+    """The methods whose effect on the model itself is measured: those with a steer and a pick, with their controls."""
     asked = [cell for cell in cells.all_cells(config) if (cell.model, cell.task, cell.split) == (model, task, "test")]
     return [cell.method for cell in asked if cell.method in METHODS and METHODS[cell.method].steer and cell.chosen_by]
 

@@ -25,6 +25,7 @@ CALIBRATION = ["figures/all/calibration.svg"]  # drawn from the files that ship
 TOXICITY, SENTIMENT = ["data/toxicity.parquet"], ["data/sentiment.parquet"]
 TRUTHFULNESS = ["data/truthfulness.parquet"]
 CAPTURED = ["activations/tiny-llama/*/lm_head_input-all.json", "activations/*/truthfulness/*/block_output-answer.json"]
+CAPTURED += ["activations/*/truthfulness/*/attention_heads-last.json"]
 INTERPRETED = ["analyses/tiny-llama/lm_steer/toxicity/0"]
 
 LEARNT = ["steers/tiny-llama/lm_steer*"]
@@ -32,10 +33,13 @@ LEARNT_ON_TOXICITY = ["steers/tiny-llama/lm_steer*/toxicity/0"]
 LEARNT_ON_ALL_TEXTS = ["steers/tiny-llama/lm_steer/*"]
 
 HPR = ["steers/tiny-llama/hpr*/truthfulness/0"]
+SLIM = ["steers/tiny-llama/slim*/truthfulness/0"]
+COVERAGE = ["analyses/tiny-llama/slim/truthfulness/coverage-0.csv"]
 ANSWERED = ["generations/tiny-llama/*/truthfulness/test/0.parquet"]  # the choice goes by given answers alone
 
 ASKED = ["scores/*/base/truthfulness/*/answers/*"]  # answers that are given
-ANSWERS = [*ASKED, "scores/*/hpr/truthfulness/dev/answers/*"]
+HPR_ON_DEV = "scores/*/hpr/truthfulness/dev/answers/*"
+ANSWERS = [*ASKED, *(f"scores/*/{method}/truthfulness/dev/answers/*" for method in ("hpr", "slim"))]
 UNSTEERED = ["generations/*/base/*", *ASKED]
 CANDIDATES = ["generations/tiny-llama/lm_steer/toxicity/dev/0.parquet"]
 OF_TOXICITY = [*CANDIDATES, "generations/*/base/toxicity/*"]  # the others follow from the choice among the candidates
@@ -44,10 +48,10 @@ ON_DEV = [*CANDIDATES, "generations/tiny-llama/base/toxicity/dev/0.parquet"]
 ON_TEST = [
     f"generations/tiny-llama/{method}/toxicity/test/0.parquet" for method in ("base", "lm_steer", "random_lm_steer")
 ]
-DERIVED = [f"steers/*/{name}/*" for name in ("random_lm_steer", "random_hpr", "civil_and_positive", "transferred")]
+DERIVED = [f"steers/*/{name}/*" for name in ("random_*", "civil_and_positive", "transferred")]
 SWEPT = [f"generations/tiny-llama/{name}/*" for name in ("lm_steer_all", "lm_steer_30", "civil_and_positive")]
 SWEPT += ["generations/tiny-rotated/*"]
-SWEPT_ANSWERS = ["scores/tiny-llama/hpr_*/truthfulness/test/answers/0.parquet"]
+SWEPT_ANSWERS = [f"scores/tiny-llama/{of}_*/truthfulness/test/answers/0.parquet" for of in ("hpr", "slim")]
 
 
 def unpicked(pattern: str) -> list[str]:
@@ -59,11 +63,14 @@ def unpicked(pattern: str) -> list[str]:
 COMPUTE = CAPTURED + UNSTEERED
 TEST_METRICS = ["metrics/*/toxicity/test.csv", "metrics/*/sentiment/test.csv"]
 METRICS, PERPLEXITY, TEXTS = map(unpicked, ("metrics/{cell}", "scores/{cell}perplexity-base*", "scores/{cell}texts*"))
-METRICS += ["metrics/*/base/truthfulness/*", "metrics/*/hpr/truthfulness/dev.csv"]
+METRICS += ["metrics/*/base/truthfulness/*", *(f"metrics/*/{of}/truthfulness/dev.csv" for of in ("hpr", "slim"))]
 OF_ANSWERS = ["scores/*/truthfulness/test/perplexity-base.parquet"]  # of all methods, as the choice is not theirs
+OF_BASE_ANSWERS = ["scores/*/base/truthfulness/test/perplexity-base.parquet"]
 PROBES = ["analyses/tiny-llama/hpr/truthfulness/probes-0.csv"]
+ORDINARY_TEXT = ["analyses/tiny-llama/ordinary_text/truthfulness/0.csv"]
 
-ANOTHER_SEED = ["steers/tiny-llama/hpr*/truthfulness/1", "generations/tiny-llama/base/truthfulness/test/1.parquet"]
+ANOTHER_SEED = [*(f"steers/tiny-llama/{of}*/truthfulness/1" for of in ("hpr", "slim"))]
+ANOTHER_SEED += ["generations/tiny-llama/base/truthfulness/test/1.parquet"]
 ANOTHER_SEED += ["metrics/tiny-llama/base/truthfulness/dev.csv"]  # of the same answers, said of both seeds
 
 # Each leaf of the schema: another value, and what is made anew first. None: why there is no row.
@@ -122,6 +129,16 @@ LEAVES = {
     "tasks.truthfulness.shares.train": (0.4, TRUTHFULNESS),
     "tasks.truthfulness.shares.dev": (0.1, TRUTHFULNESS),
     "tasks.truthfulness.split_seed": (1, TRUTHFULNESS),
+    "tasks.truthfulness.halves": ("order", TRUTHFULNESS),
+    "tasks.truthfulness.validation": (0.4, TRUTHFULNESS),
+    "tasks.nq_open.methods": (["base"], REPORT),  # tests/unit/test_cells.py: where questions are asked alone
+    "tasks.nq_open.prompts.test": (3, REPORT),
+    "tasks.nq_open.preamble": ("none", REPORT),
+    "tasks.nq_open.wording": ("Be honest. {text}", REPORT),
+    "tasks.trivia_qa.methods": (["base"], REPORT),
+    "tasks.trivia_qa.prompts.test": (3, REPORT),
+    "tasks.trivia_qa.preamble": ("none", REPORT),
+    "tasks.trivia_qa.wording": ("Be honest. {text}", REPORT),
     "tasks.truthfulness.training": ("choices", TRUTHFULNESS),
     "tasks.truthfulness.preamble": ("harness", TRUTHFULNESS),
     "tasks.truthfulness.wording": ("Be honest. {text}", TRUTHFULNESS),
@@ -176,18 +193,18 @@ LEAVES = {
     "steers.lora.held_out": (0.3, REPORT),
     "steers.lora.strengths": ([0.5], REPORT),
     "steers.lora.by_task": ({"truthfulness": {"rank": 2}}, REPORT),
-    "steers.slim.kappa": ([5.0], REPORT),  # tests/unit/test_cells.py: where SLIM is run
-    "steers.slim.alpha": ([0.2], REPORT),
-    "steers.slim.bl": (2.5, REPORT),
-    "steers.slim.loss": ("l2", REPORT),
-    "steers.slim.epochs": (10, REPORT),
-    "steers.slim.learning_rate": (0.01, REPORT),
-    "steers.slim.layer_sweep": (1, REPORT),
-    "steers.slim.layers": (2, REPORT),
-    "steers.slim.held_out": (0.3, REPORT),
-    "steers.slim.official_code": (True, REPORT),
-    "steers.slim.strengths": ([0.5], REPORT),
-    "steers.slim.by_task": ({"truthfulness": {"bl": 2.5}}, REPORT),
+    "steers.slim.kappa": ([5.0], SLIM),
+    "steers.slim.alpha": ([0.2], SLIM),
+    "steers.slim.bl": (2.5, SLIM),
+    "steers.slim.loss": ("l2", SLIM),
+    "steers.slim.epochs": (10, SLIM),
+    "steers.slim.learning_rate": (0.01, SLIM),
+    "steers.slim.layer_sweep": (2, SLIM),
+    "steers.slim.layers": (2, ["steers/tiny-llama/slim/truthfulness/0"]),  # a variant has its own
+    "steers.slim.held_out": (0.3, SLIM + COVERAGE),
+    "steers.slim.official_code": (True, SLIM),
+    "steers.slim.strengths": ([0.5], ["scores/tiny-llama/slim/truthfulness/dev/*"]),
+    "steers.slim.by_task": ({"truthfulness": {"bl": 2.5}}, SLIM),
     "variants": ({"lm_steer_30": {"texts": 4}}, ["steers/*/lm_steer_30/*"]),
     "choices.perplexity_limit": (2.0, ["choices/tiny-llama/lm_steer/toxicity.json"]),
     "generations.toxicity.samples.dev": (2, ON_DEV),
@@ -229,19 +246,22 @@ LEAVES = {
     "scores.answers.judges.truthful": ("tiny-gpt2", ["models/tiny-gpt2"]),
     "scores.answers.judges.informative": ("tiny-gpt2", ["models/tiny-gpt2"]),
     "scores.perplexity.judges": (["base", "tiny-gpt2"], ["models/tiny-gpt2"]),
-    "scores.perplexity.tokens_a_batch": (128, PERPLEXITY + OF_ANSWERS),
+    "scores.perplexity.tokens_a_batch": (128, PERPLEXITY + OF_ANSWERS + ORDINARY_TEXT),
     "analyses.interpretation.directions": (2, INTERPRETED),
     "analyses.interpretation.words": (3, INTERPRETED),
     "analyses.interpretation.value": (4.0, INTERPRETED),
     "analyses.interpretation.texts": (3, INTERPRETED),
-    "metrics.resamples": (60, METRICS + PROBES),
-    "metrics.confidence": (0.9, METRICS + PROBES),
+    "analyses.ordinary_text.texts": (3, ORDINARY_TEXT),
+    "analyses.ordinary_text.tokens": (64, ORDINARY_TEXT),
+    "metrics.resamples": (60, METRICS + PROBES + COVERAGE),
+    "metrics.confidence": (0.9, METRICS + PROBES + COVERAGE),
 }
 # What must change with a leaf, so that the configuration can be run.
 WITH = {
     "run.tasks": {"run": {"variants": ["lm_steer_all", "lm_steer_30", "transferred"]}},
     "run.sweep.seeds": {"run": {"seeds": [0, 1]}, "tasks": {"truthfulness": {"seeds": [0, 1]}}},
     "run.methods": {"tasks": {"toxicity": {"methods": None}}},
+    "steers.slim.alpha": {"steers": {"slim": {"kappa": None}}},
     "steers.lm_steer.adaptor": {"run": {"variants": ["lm_steer_all", "lm_steer_30", "civil_and_positive"]}},
 }
 
@@ -376,8 +396,11 @@ MODULES = {
     "steerlab/losses.py": LEARNT,
     "steerlab/methods/caa.py": [],
     "steerlab/methods/lm_steer.py": LEARNT,
-    "steerlab/methods/random_direction.py": ["steers/*/random_lm_steer/*", "steers/*/random_hpr/*"],
+    "steerlab/methods/random_direction.py": ["steers/*/random_*/*"],
     "steerlab/methods/hpr.py": HPR,
+    "steerlab/methods/slim.py": SLIM,
+    "steerlab/methods/slim_transport.py": SLIM,
+    "steerlab/analyses/coverage.py": COVERAGE,
     "steerlab/methods/settings.py": [*OF_TOXICITY, *OF_SENTIMENT, *ANSWERS, "generations/*/base/truthfulness/*"],
     "steerlab/tasks/truthfulness.py": TRUTHFULNESS,
     "steerlab/scores/answers.py": ANSWERS,
@@ -385,7 +408,7 @@ MODULES = {
     "steerlab/generations.py": [*OF_TOXICITY, *OF_SENTIMENT, *ANSWERED, "analyses/*/norms/*"],
     "steerlab/choices.py": ["choices/*"],
     "steerlab/scores/perplexity.py": PERPLEXITY + OF_ANSWERS,
-    "steerlab/likelihood.py": [*PERPLEXITY, *ANSWERS, "scores/*/base/truthfulness/test/perplexity-base.parquet"],
+    "steerlab/likelihood.py": [*SLIM, *PERPLEXITY, *ASKED, HPR_ON_DEV, *OF_BASE_ANSWERS],
     "steerlab/scores/profanity_check.py": TEXTS,
     "steerlab/scores/vader.py": TEXTS,
     "steerlab/scores/toxic_comment_classifier.py": [],
@@ -393,16 +416,19 @@ MODULES = {
     "steerlab/scores/classifier_files.py": [],
     "steerlab/tasks/toxicity.py": TOXICITY,
     "steerlab/tasks/sentiment.py": SENTIMENT,
-    "steerlab/metrics/bootstrap.py": METRICS + CALIBRATION + PROBES,
+    "steerlab/metrics/bootstrap.py": METRICS + CALIBRATION + PROBES + COVERAGE,
     "steerlab/metrics/continuations.py": METRICS,
     "steerlab/metrics/grid.py": [],
     "steerlab/analyses/interpretation.py": INTERPRETED,
     "steerlab/analyses/reading.py": INTERPRETED,
+    "steerlab/analyses/ordinary_text.py": ORDINARY_TEXT,
+    "steerlab/analyses/steered.py": ["analyses/*/norms/*", *ORDINARY_TEXT],
     "steerlab/metrics/calibrated.py": METRICS + CALIBRATION + figures("probe_accuracy"),
     "steerlab/analyses/calibration.py": [],
     "steerlab/figures/toxicity.py": figures("toxicity"),
     "steerlab/figures/transfer.py": figures("transfer"),
     "steerlab/figures/calibration.py": CALIBRATION,
+    "steerlab/figures/ordinary_text.py": figures("ordinary_text"),
     "steerlab/figures/style.py": figures("*"),
     "steerlab/parameters.py": figures("*"),
     "steerlab/reference/lm_steer.yaml": figures("replication"),
