@@ -43,6 +43,7 @@ BENCHMARKS: dict[str, Callable[[ModelHandle, int], Ratio]] = {
         answers.shared_prefixes,
         slim.transport_of_a_layer,
         slim.transport_by_conic_solver,
+        slim.fitting_every_layer,
         slim.decoding_under_slim,
         import_seconds,
     )

@@ -1,6 +1,8 @@
 """SLIM: the transport problems of a layer's heads beside an open conic solver, and what a steer costs in decoding."""
 
 import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import cvxpy as cp
@@ -19,6 +21,7 @@ from steerlab.models import ModelHandle
 from steerlab.sites import Site
 
 KAPPA, ALLOWED_SECONDS, TIMES = 1.28, 0.5, 5
+ANSWERS, ALLOWED_FIT_SECONDS = 2960, 120.0
 TEXTS = [text for _, text in PROMPTS]
 
 Problems = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # m, R, theta, theta0 and K of a layer's heads
@@ -39,6 +42,35 @@ def transport_by_conic_solver(handle: ModelHandle, pairs: int) -> Ratio:
     one_head = timed(lambda: _by_conic_solver(*(each[0].numpy() for each in (mean, root, weight, bias, floor))))
     taken = np.array([[ours, len(mean) * one_head]])
     return ratio_of("transport of a layer's heads / Clarabel, head by head", 200.0, taken[:, 1] / taken[:, 0], taken)
+
+
+def fitting_every_layer(handle: ModelHandle, pairs: int) -> Ratio:
+    """Classifiers of every layer and the maps of one, from states that are there; the ratio is to the allowed 120 s.
+
+    The states are noise about two means, as many as the answers of one of TruthfulQA's halves.
+    """
+    config = handle.info.config
+    shape = (config.num_hidden_layers, ANSWERS, config.num_attention_heads, config.head_dim)
+    labels = torch.arange(ANSWERS) % 2 * 2.0 - 1
+    states = torch.randn(shape, generator=torch.Generator().manual_seed(0)) + 0.1 * labels[:, None, None]
+    names = [f"answer {i}" for i in range(ANSWERS)]
+    data = pd.DataFrame({"id": names, "text": names, "label": labels.numpy()})
+    seconds = timed(lambda: SLIM.fit(handle, data, _Cached(states), seed=0))
+    taken = np.array([[seconds, ALLOWED_FIT_SECONDS]])
+    return ratio_of("SLIM, every layer fitted / 120 s", 1.0, taken[:, 1] / taken[:, 0], taken)
+
+
+@dataclass(frozen=True)
+class _Cached:
+    """Activations in memory, (layers, rows, heads, size)."""
+
+    states: Tensor
+
+    def layers(self, site: str) -> list[int | None]:
+        return list(range(len(self.states)))
+
+    def shards(self, site: Site) -> Iterator[tuple[np.ndarray, Tensor]]:
+        yield np.arange(self.states.shape[1]), self.states[site.layer or 0]
 
 
 def decoding_under_slim(handle: ModelHandle, pairs: int) -> Ratio:
