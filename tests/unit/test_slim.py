@@ -241,7 +241,7 @@ def test_what_is_before_the_last_prompt_token_is_left_alone() -> None:
 
 
 def test_shuffled_labels_of_the_test_split_change_nothing(tmp_path: Path) -> None:
-    """Classifiers, threshold, layer, kappa, maps, weights, and what strengths are chosen by, are the same to the bit."""
+    """Classifiers, threshold, layer, kappa, maps, weights, and what strengths are chosen by, are the same bits."""
     settings = {
         "prompts": {"dev": 6, "test": 20}, "questions": 12, "split": "halves", "halves": "hash", "split_seed": 0,
         "validation": 0.3, "training": "question", "preamble": "none", "renderings": ["plain"], "wording": "{text}",

@@ -84,7 +84,7 @@ LEAVES = {
     "store": ("elsewhere", REPORT),
     "run.models": (["tiny-llama", "tiny-gpt2"], ["models/tiny-gpt2"]),
     "run.methods": (
-        ["lm_steer", "random_lm_steer", "instructed", "caa", "hpr", "random_hpr"],
+        ["lm_steer", "random_lm_steer", "instructed", "caa", "hpr", "random_hpr", "slim", "random_slim"],
         ["*/instructed/*", "activations/*/toxicity/*block_output*"],
     ),
     "run.tasks": (["toxicity"], REPLICATION),
@@ -119,8 +119,8 @@ LEAVES = {
         ANOTHER_SEED,
     ),
     "tasks.truthfulness.methods": (
-        ["base", "hpr"],
-        ["analyses/tiny-llama/norms/*", "figures/tiny-llama/truthfulness.svg"],
+        ["base", "hpr", "slim"],
+        ["analyses/tiny-llama/norms/*", *ORDINARY_TEXT, "figures/tiny-llama/truthfulness.svg"],
     ),
     "tasks.truthfulness.prompts.dev": (2, TRUTHFULNESS),
     "tasks.truthfulness.prompts.test": (3, TRUTHFULNESS),
@@ -201,7 +201,7 @@ LEAVES = {
     "steers.slim.learning_rate": (0.01, SLIM),
     "steers.slim.layer_sweep": (2, SLIM),
     "steers.slim.layers": (2, ["steers/tiny-llama/slim/truthfulness/0"]),  # a variant has its own
-    "steers.slim.held_out": (0.3, SLIM + COVERAGE),
+    "steers.slim.held_out": (0.3, SLIM),
     "steers.slim.official_code": (True, SLIM),
     "steers.slim.strengths": ([0.5], ["scores/tiny-llama/slim/truthfulness/dev/*"]),
     "steers.slim.by_task": ({"truthfulness": {"bl": 2.5}}, SLIM),
@@ -423,7 +423,7 @@ MODULES = {
     "steerlab/analyses/reading.py": INTERPRETED,
     "steerlab/analyses/ordinary_text.py": ORDINARY_TEXT,
     "steerlab/analyses/steered.py": ["analyses/*/norms/*", *ORDINARY_TEXT],
-    "steerlab/metrics/calibrated.py": METRICS + CALIBRATION + figures("probe_accuracy"),
+    "steerlab/metrics/calibrated.py": METRICS + CALIBRATION + figures("probe_accuracy", "slim_coverage"),
     "steerlab/analyses/calibration.py": [],
     "steerlab/figures/toxicity.py": figures("toxicity"),
     "steerlab/figures/transfer.py": figures("transfer"),

@@ -29,8 +29,9 @@ from tests.workflow.project import (
 def test_a_run_ends_with_the_page_and_every_table(finished: Path):
     assert (finished / "results/report/index.html").stat().st_size > 1000
     metrics = pd.concat(pd.read_csv(path) for path in (finished / "results/metrics").rglob("*.csv"))
-    methods = {"base", "lm_steer", "random_lm_steer", "hpr", "random_hpr"}
+    methods = {"base", "lm_steer", "random_lm_steer", "hpr", "random_hpr", "slim", "random_slim"}
     variants = {"lm_steer_all", "lm_steer_30", "civil_and_positive", "transferred", "hpr_net", "hpr_reflection"}
+    variants |= {"slim_risk_aware", "slim_layers"}
     assert set(metrics.method) == methods | variants and set(metrics.split) == {"dev", "test"}
     assert set(metrics.seed.astype(str)) == {"0", "1", "all"}
     assert (metrics.data == "sample").all()
@@ -122,7 +123,7 @@ def test_a_run_killed_twice_in_each_stage_ends_with_the_same_bytes(finished: Pat
             if kill is kill_group or moments.random() < 0.5:  # else the next run starts at once and has to wait itself
                 wait_until_gone(folder)
     last = start(folder)
-    assert last.wait(timeout=600) == 0, (folder / "printed.txt").read_text()[-3000:]
+    assert last.wait(timeout=1200) == 0, (folder / "printed.txt").read_text()[-3000:]
     assert result_bytes(folder) == result_bytes(finished)
     assert not [path for path in (folder / "results").rglob(".*.*") if path.suffix in (".part", ".tmp")]
     assert planned(folder) == {}
