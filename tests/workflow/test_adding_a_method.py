@@ -28,7 +28,9 @@ def followed(finished: Path, folder: Path) -> Path:
     insert(folder / "steerlab/experiment/registry.py", '    "caa": Method(', LINE)
     insert(folder / "schemas/config.yaml", "      caa:\n        type: object\n", ENTRY)
     overlay = {
-        "run": {"methods": ["base", "lm_steer", "random_lm_steer", "hpr", "random_hpr", "slim", "random_slim", "ablation"]},
+        "run": {
+            "methods": ["base", "lm_steer", "random_lm_steer", "hpr", "random_hpr", "slim", "random_slim", "ablation"]
+        },
         "tasks": {"toxicity": {"methods": ["base", "lm_steer", "random_lm_steer", "ablation"]}},
     }
     (folder / "overlay.yaml").write_text(yaml.safe_dump(overlay))
