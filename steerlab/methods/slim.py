@@ -107,7 +107,7 @@ class SLIM:
         for layer in progress(numbers, total=len(numbers), desc=f"SLIM, seed {seed}", unit="layer"):
             generator = torch.Generator().manual_seed(int(digest(["slim", seed, layer])[:15], 16))
             heads[layer], classified[layer] = _classified(
-                rows, layer, **settings, generator=generator, official_code=official_code
+                rows, layer, **settings, generator=generator, official_code=official_code, device=model.device
             )
         by_risk = sorted(numbers, key=lambda layer: (classified[layer]["risk"], layer))
         tried = [by_risk[:layers]] if layers > 1 else [[layer] for layer in by_risk[:layer_sweep]]
@@ -256,14 +256,18 @@ def _kappas(kappa: Sequence[float] | None, alpha: Sequence[float] | None) -> lis
 
 def _classified(
     rows: _Rows, layer: int, *, loss: Loss, bl: float, epochs: int, learning_rate: float,
-    generator: torch.Generator, official_code: bool,
+    generator: torch.Generator, official_code: bool, device: str,
 ) -> tuple[Classifiers, dict[str, Any]]:  # fmt: skip
-    """A layer's classifiers, and on the rows that judge: layer, risk, threshold, fpr and fnr of the vote."""
+    """A layer's classifiers, on the CPU, and on the rows that judge: layer, risk, threshold, fpr and fnr of the vote.
+
+    device: where they are trained.
+    """
     (states, unwished), (judging, judging_unwished) = rows.states(layer)
     classifiers = slim_classifiers.train(
-        states, unwished, judging, judging_unwished,
+        states.to(device), unwished, judging.to(device), judging_unwished,
         loss=loss, bl=bl, epochs=epochs, learning_rate=learning_rate, generator=generator, official_code=official_code,
     )  # fmt: skip
+    classifiers = Classifiers(classifiers.weight.cpu(), classifiers.bias.cpu())
     classifiers = _without_constant_heads(classifiers, states, layer)
     votes = classifiers.votes(judging)
     tau = slim_classifiers.threshold(votes, judging_unwished, states.shape[1], bl, official_code=official_code)
