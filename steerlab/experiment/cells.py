@@ -100,6 +100,8 @@ def methods(config: dict) -> list[str]:
 def methods_of(config: dict, task: str) -> list[str]:
     """The methods of the run that a task is asked with."""
     chosen = settings_of(config, task)["methods"]
+    if chosen is None and (learnt_on := TASKS[task].learnt_on):
+        return methods_of(config, learnt_on)
     return [method for method in methods(config) if method == "base" or chosen is None or method in chosen]
 
 

@@ -221,7 +221,9 @@ def _impossible_questions(config: dict) -> Iterator[str]:
     settings = config["tasks"]["truthfulness"]
     for task in filter(TASKS.get, config["run"]["tasks"]):
         learnt_on, swapped = TASKS[task].learnt_on, TASKS[task].swapped
-        if swapped and settings["split"] != "halves":
+        if swapped and swapped not in config["run"]["tasks"]:
+            yield f"run.tasks: {task} is the other half of {swapped}, which is not there; add it"
+        elif swapped and settings["split"] != "halves":
             yield f"run.tasks: {task} needs two halves; set tasks.{swapped}.split to halves, or take it out"
         if not learnt_on:
             continue
@@ -274,18 +276,18 @@ def _unknown_hyperparameters(config: dict) -> Iterator[str]:
 
 def _impossible_risks(config: dict) -> Iterator[str]:
     """SLIM's kappa and alpha say one thing, so one of them is null; several are chosen from by a task's answers."""
-    slim = config["steers"]["slim"]
-    of_tasks = {f"steers.slim.by_task.{task}": others for task, others in slim["by_task"].items()}
-    of_variants = {f"variants.{name}": each for name, each in config["variants"].items() if each["of"] == "slim"}
-    for where, others in ({"steers.slim": slim} | of_tasks | of_variants).items():
-        given = slim | others
-        if given["kappa"] and given["alpha"] and {"kappa", "alpha"} & others.keys():
-            yield f"{where}: kappa {given['kappa']} and alpha {given['alpha']} say one thing twice; set one to null"
     for cell in all_cells(config):
         here = instance(config, cell.method, cell.task)
-        several = here.of == "slim" and (here.given["kappa"] or here.given["alpha"] or ())
-        if several and len(several) > 1 and not TASKS[cell.task].answers:
-            yield f"steers.slim: {cell.task} has no answers to choose among {several} by; give one in by_task"
+        if here.of != "slim":
+            continue
+        kappa, alpha = here.given["kappa"], here.given["alpha"]
+        if kappa and alpha:
+            yield f"{cell.method} on {cell.task}: kappa {kappa} and alpha {alpha} say one thing twice; set one to null"
+        if len(kappa or alpha or ()) > 1 and not TASKS[cell.task].answers:
+            yield (
+                f"{cell.method} on {cell.task}: there are no answers to choose among {kappa or alpha} by; give one in "
+                "steers.slim.by_task"
+            )
 
 
 OF_EVERY_VARIANT = ("of", "models", "tasks", "split", "strengths")

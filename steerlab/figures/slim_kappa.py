@@ -14,7 +14,7 @@ from steerlab.figures import marks, selection, style
 from steerlab.figures.truthfulness import signed
 
 FIGURE = "slim_kappa"
-COLUMNS = ["model", "task", "seed", "layer", "kappa", "value", "unsteered", "questions", "picked"]
+COLUMNS = ["model", "task", "seed", "layer", "kappa", "value", "unsteered", "by", "questions", "picked"]
 
 _RING = {"linestyle": "none", "marker": "o", "color": "black", "markerfacecolor": "none", "markersize": 9}
 _UNSTEERED = {"color": style.colour("base"), "linewidth": 1.2, "linestyle": (0, (5, 2))}
@@ -40,6 +40,7 @@ def table(choices: Sequence[dict[str, Any]]) -> pd.DataFrame:
         pd.DataFrame(of["candidates"]).assign(
             seed=int(seed),
             unsteered=of["unsteered"],
+            by=of["by"],
             questions=of["groups"],
             picked=[place < of["pick"] for place in range(len(of["candidates"]))],
         )
@@ -83,6 +84,7 @@ def facts(table: pd.DataFrame) -> dict[str, str]:
         "model": selection.listed(table.model.dropna().unique()),
         "task": selection.listed(table.task.unique()),
         "seeds": selection.counted([table.seed.nunique()], "seed"),
+        "by": selection.listed(table.by.unique()),
         "questions": selection.counted(table.questions, "question"),
         "picked": "; ".join(said),
     }

@@ -33,7 +33,7 @@ def table(choices: Sequence[dict[str, Any]]) -> pd.DataFrame:
     (choice,) = choices
     rows = pd.concat(
         pd.DataFrame(of_seed["classifiers"]).assign(
-            seed=seed, picked=lambda rows, of=of_seed: (rows.layer == of["candidates"][0]["layer"]).astype(float)
+            seed=seed, picked=lambda rows, of=of_seed: rows.layer.isin(of["candidates"][0]["layers"]).astype(float)
         )
         for seed, of_seed in sorted(choice["selected"].items(), key=lambda item: int(item[0]))
     )

@@ -3,6 +3,7 @@
 What a learnt steer does beyond this control is due to its directions, and not to the states being changed at all.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from math import exp, expm1, inf, isfinite, log
@@ -25,6 +26,7 @@ def randomised(model: ModelHandle, origin: Origin) -> Any:
     dev prompts is the learnt one's at the picked strength, within 1 % and mostly within 0.1 %.
 
     The steer has `with_random_directions(generator)` and `scaled(factor)`, under which its edit grows, by whatever law.
+    One that edits only some states may edit no dev prompt, learnt and drawn alike: then it is left as it was drawn.
     Raises ValueError where no scale gets there, and where the edit has no size: without prompts, or at strength 0.
     """
     (learnt,) = origin.steers.values()
@@ -39,7 +41,12 @@ def randomised(model: ModelHandle, origin: Origin) -> Any:
     def size(steer: Any) -> float:
         return mean_edit(model, steer, origin.strength, origin.prompts)
 
-    return scaled(factor_to(size(learnt), lambda factor: size(scaled(factor))))
+    wanted = size(learnt)
+    if wanted == 0 == size(drawn):
+        message = "%s edits no dev prompt, and neither does its random control, which stays as it was drawn"
+        logging.getLogger(__name__).warning(message, learnt.record.method)
+        return drawn
+    return scaled(factor_to(wanted, lambda factor: size(scaled(factor))))
 
 
 def factor_to(wanted: float, size: Callable[[float], float]) -> float:

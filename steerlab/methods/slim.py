@@ -13,8 +13,9 @@ Source: arXiv 2501.15758 ("Risk-Aware Distributional Intervention Policies", in 
 Surgery for Language Model Activations") and its code, nguyenngocbaocmt02/OT-Intervention. Unlike there, the edited
 states are not mixed up where several rows are flagged at once, a head's flagged rows are those that its classifier
 flags (there, with a classifier of scikit-learn, the rows 0 and 1), the threshold minds false alarms too (see
-`slim_classifiers.threshold`), and layer and kappa are chosen by MC2 on rows that nothing was fitted on, in place of a
-judge's verdict on the test fold's own answers. The third stage is in the README's title alone: see slim_weights.
+`slim_classifiers.threshold`), and layer and kappa are chosen by MC2 on rows that nothing was fitted on; there the layer
+is, by judges of the answers to validation questions, and kappa is a constant. The third stage is in the README's title
+alone: see slim_weights.
 """
 
 import dataclasses
@@ -50,6 +51,7 @@ log = logging.getLogger(__name__)
 
 RISK = 0.1  # alpha where neither it nor kappa is given
 TOKENS_A_BATCH = 2048
+STRETCHED = 10.0  # from here on a map is one of too few rows, and carries other states far away
 CONSTANT = 1e-6  # a head's spread, as a share of its states' size, below which it says nothing
 
 
@@ -139,7 +141,7 @@ class SLIM:
         if layers > 1:
             flagged = _wrongly_flagged(chosen, rows)
             editing = functools.partial(chosen._editing, model.load(), 1.0)
-            weights = slim_weights.fitted_weights(model, flagged, layers, editing)
+            weights = slim_weights.fitted_weights(model, flagged, len(chosen.sites), editing)
             chosen = dataclasses.replace(chosen, tensors={**chosen.tensors, "blend": weights})
         return dataclasses.replace(chosen, record=dataclasses.replace(chosen.record, selection=selection))
 
@@ -200,12 +202,16 @@ Labelled = tuple[Tensor, Tensor]  # states, (rows, heads, size), and whether the
 
 @dataclass(frozen=True)
 class _Rows:
-    """The labelled rows of a fit: places of those that are fitted on and of those that judge."""
+    """The labelled rows of a fit: places of those that are fitted on and of those that judge.
+
+    judged: False where the fitted rows judge.
+    """
 
     activations: Activations
     data: pd.DataFrame
     fitted: np.ndarray
     judging: np.ndarray
+    judged: bool
 
     @classmethod
     def of(cls, activations: Activations, data: pd.DataFrame, seed: int, held_out: float) -> Self:
@@ -217,10 +223,11 @@ class _Rows:
         wished, unwished = (int((labels[fitted] == sign).sum()) for sign in (+1, -1))
         if not (wished and unwished):
             raise ValueError(f"SLIM needs texts of both classes, got {wished} wished and {unwished} unwished")
-        if not {+1, -1} <= set(labels[judging]):
+        judged = {+1, -1} <= set(labels[judging])
+        if not judged:
             log.warning("SLIM: the %d rows that judge are not of both classes; the fitted rows judge", len(judging))
             judging = fitted
-        return cls(activations, data, np.array(fitted), np.array(judging))
+        return cls(activations, data, np.array(fitted), np.array(judging), judged)
 
     def states(self, layer: int) -> tuple[Labelled, Labelled]:
         """Of one layer, the rows that are fitted on and those that judge, float32, each in the order of its places."""
@@ -315,6 +322,13 @@ def _maps(
                 classifiers.bias[moved].double(), kappa, slim_transport.psd_root(wished[moved]),
             )  # fmt: skip
             matrix[moved], offset[moved] = slim_transport.gaussian_map(mean[moved], covariance[moved], target)
+        stretched = torch.linalg.eigvalsh(matrix)[:, -1]
+        for head in torch.nonzero(stretched > STRETCHED)[:, 0].tolist():
+            log.warning(
+                "SLIM: layer %d, head %d, kappa %g: the map of %d rows of size %d stretches states up to %.3g times; "
+                "fit it on more texts",
+                layer, head, kappa, int(flagged[:, head].sum()), size, stretched[head],
+            )  # fmt: skip
         found[kappa] = matrix, offset
     return found
 
@@ -334,7 +348,10 @@ def _moments(states: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
 def _chosen(
     candidates: Sequence[S], model: ModelHandle, rows: _Rows, classified: list[dict[str, Any]]
 ) -> tuple[S, dict[str, Any]]:
-    """The best candidate and the record's selection; where no judging row has answers, the one of least risk."""
+    """The best candidate and the record's selection; where no judging row has answers, the one of least risk.
+
+    Raises FloatingPointError where no candidate leaves the model's numbers finite.
+    """
     questions = rows.questions()
     if len({one.record.config["kappa"] for one in candidates}) > 1 and not questions:
         raise ValueError(
@@ -344,11 +361,20 @@ def _chosen(
     found = []
     for one in progress(candidates, total=len(candidates), desc="SLIM's choice", unit="candidate"):
         layer = min((site.layer or 0 for site in one.sites), key=lambda layer: risks[layer])
-        value = _mc2(one, model, questions) if questions else -risks[layer]
-        found.append((one, {"layer": layer, "kappa": one.record.config["kappa"], "value": value}))
+        try:
+            value = _mc2(one, model, questions) if questions else -risks[layer]
+        except FloatingPointError as error:
+            log.warning("SLIM: layer %d with kappa %g is out: %s", layer, one.record.config["kappa"], error)
+            continue
+        about = {"layer": layer, "layers": [site.layer for site in one.sites], "kappa": one.record.config["kappa"]}
+        found.append((one, about | {"value": value}))
+    if not found:
+        raise FloatingPointError(
+            "SLIM: no candidate leaves the model's numbers finite; give smaller kappas or more texts"
+        )
     found.sort(key=lambda each: (-each[1]["value"], each[1]["kappa"], each[1]["layer"]))
     selection = {
-        "by": "MC2 of the judging rows" if questions else "least risk",
+        "by": f"MC2 of the {'judging' if rows.judged else 'fitted'} rows" if questions else "least risk",
         "groups": len(questions) if questions else int(groups(rows.data).iloc[rows.judging].nunique()),
         "candidates": [about for _, about in found],
         "pick": 1,
@@ -371,13 +397,12 @@ def _mc2(steer: SLIM | None, model: ModelHandle, questions: Sequence[pd.DataFram
     return sum(float(each.softmax(0)[mask].sum()) for each, mask in zip(likelihoods, right)) / len(questions)
 
 
-def _wrongly_flagged(steer: SLIM, rows: _Rows) -> list[tuple[str, str]]:
-    """(prompt, what follows it) of the wished fitted texts that the vote of one of the steer's layers flags."""
+def _wrongly_flagged(steer: SLIM, rows: _Rows) -> list[tuple[str, int]]:
+    """The wished fitted texts that the vote of one of the steer's layers flags, with where their answers begin."""
     flagged = torch.zeros(len(rows.fitted), dtype=torch.bool)
     for place, site in enumerate(steer.sites):
         (states, unwished), _ = rows.states(site.layer or 0)
         classifiers = Classifiers(steer.tensors["weight"][place], steer.tensors["bias"][place])
         flagged |= ~unwished & (classifiers.votes(states) >= steer.record.config["thresholds"][place])
     data = rows.data.iloc[rows.fitted[flagged.numpy()]]
-    starts = data["start"] if "start" in data else data["text"].str.len() // 2
-    return [(text[:start], text[start:]) for text, start in zip(data["text"], starts) if start]
+    return list(zip(data["text"], data.get("start", [0] * len(data))))

@@ -5,7 +5,7 @@ A head's p = sigmoid(theta.x + theta0) is trained for few false alarms and few m
     FPR~ + bl FNR~,   FPR~ = mean of p over the wished rows,   FNR~ = mean of 1 - p over the unwished      (fpr_fnr)
 
 The heads with p > 0.5 vote; a layer says "unwished" from tau votes on.
-Source: the paper's stage of risk-aware classifiers (arXiv 2501.15758) and its code, validation/validate_2fold.py.
+Source: the paper's stage of risk-aware classifiers (arXiv 2501.15758) and its code, validation/ot_edit_layer.py.
 """
 
 from collections.abc import Callable

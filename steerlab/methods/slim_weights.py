@@ -10,6 +10,7 @@ would have said in its place, e, no less than the base model does:
 over texts of the wished class that the vote flags. The weights begin at 1 and follow the loss for a few updates.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -19,8 +20,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from steerlab import sites
-from steerlab.models import ModelHandle, encode, pad
+from steerlab.models import ModelHandle, Tokenizer, encode, pad, token_ends
 from steerlab.progress import progress
+
+log = logging.getLogger(__name__)
 
 TEXTS, BATCH_TEXTS, EPOCHS = 64, 8, 2
 BETA, LEARNING_RATE = 0.1, 0.05
@@ -30,16 +33,18 @@ Editing = Callable[[Tensor], AbstractContextManager[None]]
 Pair = tuple[list[int], list[int], list[int]]  # token ids of a prompt, of what follows it, and of what would have
 
 
-def fitted_weights(model: ModelHandle, texts: Sequence[tuple[str, str]], layers: int, editing: Editing) -> Tensor:
+def fitted_weights(model: ModelHandle, texts: Sequence[tuple[str, int]], layers: int, editing: Editing) -> Tensor:
     """w, (layers,) float32 in [0, 1].
 
-    texts: (prompt, what follows it) of wished texts that were flagged; editing(w): the edit with these weights, through
-    which gradients flow back to w. Without such texts every weight stays 1. The first TEXTS are taken.
+    texts: (text, character at which what follows the prompt begins) of wished texts that were flagged; of one without a
+    prompt, at 0, the first half is taken for it. The first TEXTS count. editing(w): the edit with these weights, by
+    which gradients flow back to w. Where the edited model would have said what was there every weight stays 1.
     """
     weights = torch.ones(layers)
     pairs = [pair for batch in _batches(list(texts[:TEXTS])) for pair in _pairs(model, batch, editing(weights))]
     pairs = [pair for pair in pairs if pair[1] != pair[2]]
     if not pairs:
+        log.warning("SLIM: of %d texts flagged by mistake no continuation changes; every weight stays 1", len(texts))
         return weights
     body = model.load()
     body.requires_grad_(False)
@@ -62,12 +67,14 @@ def _batches(items: list[Any]) -> list[list[Any]]:
     return [items[start : start + BATCH_TEXTS] for start in range(0, len(items), BATCH_TEXTS)]
 
 
-def _pairs(model: ModelHandle, texts: Sequence[tuple[str, str]], edited: AbstractContextManager[None]) -> list[Pair]:
+def _pairs(model: ModelHandle, texts: Sequence[tuple[str, int]], edited: AbstractContextManager[None]) -> list[Pair]:
     """Each prompt with what follows it, at most LONGEST tokens, and as many that the edited model says, greedily."""
     body: Any = model.load()
     tokenizer = model.info.tokenizer
-    prompts = [encode(tokenizer, prompt) for prompt, _ in texts]
-    own = [encode(tokenizer, "".join(text))[len(prompt) :][:LONGEST] for text, prompt in zip(texts, prompts)]
+    cut = [ids for ids in (_cut(tokenizer, *text) for text in texts) if ids[1]]
+    if not cut:
+        return []
+    prompts, own = (list(ids) for ids in zip(*cut))
     ids, mask = pad(prompts, side="left", pad_id=tokenizer.pad_token_id or 0, device=model.device)
     longest = max(map(len, own))
     with torch.no_grad(), edited:
@@ -75,7 +82,15 @@ def _pairs(model: ModelHandle, texts: Sequence[tuple[str, str]], edited: Abstrac
             input_ids=ids, attention_mask=mask, max_new_tokens=longest, min_new_tokens=longest, do_sample=False
         )
     ours = said[:, ids.shape[1] :].tolist()
-    return [(prompt, text, other[: len(text)]) for prompt, text, other in zip(prompts, own, ours) if text]
+    return [(prompt, text, other[: len(text)]) for prompt, text, other in zip(prompts, own, ours)]
+
+
+def _cut(tokenizer: Tokenizer, text: str, start: int) -> tuple[list[int], list[int]]:
+    """Ids of the prompt, and of what follows it. A token belongs to what follows if it ends behind `start`."""
+    ids, ends = encode(tokenizer, text), token_ends(tokenizer, text)
+    first = next((place for place, end in enumerate(ends) if end > start), len(ids)) if start else len(ids) // 2
+    first = max(1, first)
+    return ids[:first], ids[first:][:LONGEST]
 
 
 def _preferences(body: Any, pairs: Sequence[Pair], edited: AbstractContextManager[None]) -> Tensor:

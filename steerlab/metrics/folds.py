@@ -17,7 +17,7 @@ def pooled(folds: Sequence[pd.DataFrame], row: Sequence[str]) -> pd.DataFrame:
 
     folds: steerlab.metrics.continuations' columns; row: those that say which rows of the folds belong together. Means:
     value, base and difference with their ends, strength; sums: n.
-    Raises ValueError where a fold has such a row twice, or one that another fold lacks.
+    Raises ValueError where a fold has such a row twice, or one that another fold lacks, or has by another scorer.
     """
     for fold in folds:
         if fold.duplicated(list(row)).any():
@@ -29,6 +29,8 @@ def pooled(folds: Sequence[pd.DataFrame], row: Sequence[str]) -> pd.DataFrame:
         if len(odd := first.index.symmetric_difference(other.index)):
             raise ValueError(f"folds: {odd[0]} is not in every fold; compute the metrics of all of them")
     same_order = [fold.loc[first.index] for fold in indexed]
+    if any(list(fold.scorer) != list(first.scorer) for fold in same_order):
+        raise ValueError("folds: a number comes from several scorers; compute the metrics of all folds alike")
     n = np.array([fold.n for fold in same_order], dtype=float)
     weights = n / n.sum(0)
 

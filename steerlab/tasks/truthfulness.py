@@ -108,7 +108,7 @@ def _halves(questions: Sequence[str], settings: Mapping) -> dict[str, str]:
         if settings["halves"] == "order"
         else sorted(questions, key=lambda question: (share(question, salt), question))
     )
-    middle = len(ordered) // 2
+    middle = (len(ordered) + 1) // 2  # as the official code's np.array_split
     tested = set(ordered[:middle] if settings.get("swapped") else ordered[middle:])
 
     def split(question: str) -> str:

@@ -204,6 +204,13 @@ def test_questions_that_are_asked_alone_take_steers_and_picks_of_what_was_learnt
     assert json.loads(x.spec("make_task_table", [("task", "nq_open")]))["settings"]["split"] == "test_only"
 
 
+def test_of_questions_that_are_asked_alone_null_means_the_methods_of_what_was_learnt_on():
+    tasks = TWO_FOLDS["tasks"] | {"nq_open": {"methods": None}}
+    tasks |= {"truthfulness": {"split": "halves", "methods": ["base", "iti"]}}
+    x = loaded(**TWO_FOLDS | {"tasks": tasks})
+    assert {key[1] for key in x.cells if key[2] == "nq_open"} == {"base", "iti"}
+
+
 def test_slims_hyperparameters_reach_its_fit():
     spec = json.loads(loaded().spec("train_steer", job("slim", "truthfulness").__dict__.items() - {("split", "test")}))
     given = DEFAULT["steers"]["slim"] | {"alpha": None, "bl": 1.0, "official_code": False}

@@ -249,24 +249,31 @@ def of_slim(tasks: dict | None = None, run: dict | None = None, **slim: object) 
 
 def test_kappa_and_alpha_together_are_refused_wherever_they_meet():
     said = "say one thing twice; set one to null"
-    assert of_slim(alpha=[0.1]) == [f"config: steers.slim: kappa [1.28, 5, 20] and alpha [0.1] {said}"]
-    (of_task,) = of_slim(by_task={"truthfulness": {"alpha": [0.2]}})
-    assert of_task == f"config: steers.slim.by_task.truthfulness: kappa [1.28, 5, 20] and alpha [0.2] {said}"
-    variants = default()["variants"] | {"risky": {"of": "slim", "alpha": [0.2]}}
-    assert errors(variants=variants) == [f"config: variants.risky: kappa [1.28, 5, 20] and alpha [0.2] {said}"]
-    experiment.load(
-        default() | {"variants": default()["variants"] | {"risky": {"of": "slim", "alpha": [0.2], "kappa": None}}}
-    )
+    (first, *others) = of_slim(alpha=[0.1])
+    assert first == f"config: slim on truthfulness: kappa [1.28, 5, 20] and alpha [0.1] {said}" and others
+    assert of_slim(by_task={"truthfulness": {"alpha": [0.2]}})[0].endswith(f"and alpha [0.2] {said}")
+    risky = {"of": "slim", "tasks": ["truthfulness"], "strengths": [1.0], "alpha": [0.2]}
+
+    def with_variant(variant: dict, **slim: object) -> dict:
+        run = default()["run"]
+        return {
+            "run": run | {"variants": [*run["variants"], "risky"]},
+            "variants": default()["variants"] | {"risky": variant},
+            "steers": default()["steers"] | {"slim": default()["steers"]["slim"] | slim},
+        }
+
+    twice = f"config: risky on truthfulness: kappa [1.28, 5, 20] and alpha [0.2] {said}"
+    assert errors(**with_variant(risky)) == [twice]
+    experiment.load(default() | with_variant(risky | {"kappa": None}))
+    other = {"by_task": {"truthfulness": {"kappa": None, "alpha": [0.1]}}}
+    (met,) = errors(**with_variant(risky | {"kappa": [5.0], "alpha": [0.1]}, **other))
+    assert met.startswith("config: risky on truthfulness: kappa [5.0] and alpha [0.1]")
 
 
 def test_several_kappas_need_answers_to_choose_by():
-    (said,) = of_slim(
-        tasks={
-            "toxicity": default()["tasks"]["toxicity"]
-            | {"methods": ["base", "slim", "lm_steer", "random_lm_steer", "caa"]}
-        }
-    )
-    assert said == "config: steers.slim: toxicity has no answers to choose among [1.28, 5, 20] by; give one in by_task"
+    asked = {"methods": ["base", "slim", "lm_steer", "random_lm_steer", "caa"]}
+    (said,) = of_slim(tasks={"toxicity": default()["tasks"]["toxicity"] | asked})
+    assert "slim on toxicity: there are no answers to choose among [1.28, 5, 20] by; give one in" in said
 
 
 def test_tasks_that_lean_on_another_are_refused_without_it():
@@ -276,6 +283,11 @@ def test_tasks_that_lean_on_another_are_refused_without_it():
     of_methods = {"nq_open": {"methods": ["base", "lm_steer"]}}
     assert of_slim(run={"tasks": [*tasks, "nq_open"]}, tasks=of_methods) == [
         "config: tasks.nq_open.methods: lm_steer is not among those of truthfulness; add it there or take it out"
+    ]
+    halves = {"truthfulness": default()["tasks"]["truthfulness"] | {"split": "halves"}}
+    without = of_slim(run={"tasks": ["toxicity", "sentiment", "truthfulness_swapped"], "variants": []}, tasks=halves)
+    assert without == [
+        "config: run.tasks: truthfulness_swapped is the other half of truthfulness, which is not there; add it"
     ]
     alone = of_slim(run={"tasks": ["toxicity", "sentiment", "nq_open"], "variants": []})
     assert "config: run.tasks: nq_open takes what was learnt on truthfulness, which is not there; add it" in alone

@@ -22,7 +22,7 @@ def choice(picks=((2, 1), (3, 0), (3, 1)), kappas=KAPPAS, first=0):
     for seed, (layer, place) in enumerate(picks, start=first):
         tried = [(each, kappa) for each in (layer, layer + 1) for kappa in kappas]
         value = {each: 0.5 + seed / 100 - abs(tried.index(each) - place) / 50 for each in tried}
-        candidates = [{"layer": each[0], "kappa": each[1], "value": value[each]} for each in tried]
+        candidates = [{"layer": each[0], "layers": [each[0]], "kappa": each[1], "value": value[each]} for each in tried]
         classifiers = [
             {"layer": at, "risk": 0.4 + at / 20 + seed / 50, "threshold": at, "fpr": 1 - at / 10, "fnr": at / 9}
             for at in range(LAYERS)
@@ -228,7 +228,7 @@ def test_the_caption_of_kappa_tells_each_pick_with_its_gain():
     table = SEVERAL["slim_kappa"]
     text = caption("slim_kappa", table)
     assert "layer 2, kappa 1.28 in seed 0 (+0.050); layer 3, kappa 0.5 in seed 1 (+0.050)" in text
-    assert "MC2 on 40 to 42 questions" in text and "3 seeds, a panel each" in text
+    assert "MC2 of the judging rows, 40 to 42 questions" in text and "3 seeds, a panel each" in text
     assert "panel" not in caption("slim_kappa", ONE_SEED["slim_kappa"])
     assert "(−0.100)" in caption("slim_kappa", table.assign(unsteered=table.value + 0.1))
 

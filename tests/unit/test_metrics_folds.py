@@ -51,3 +51,5 @@ def test_a_row_that_a_fold_lacks_or_has_twice_is_refused():
         pooled([one, fold(0.5, 0.04, 300, methods=("base",))], ROW)
     with pytest.raises(ValueError, match="method base.* stands twice in a fold"):
         pooled([pd.concat([one, one]), one], ROW)
+    with pytest.raises(ValueError, match="a number comes from several scorers"):
+        pooled([one, one.assign(scorer="another")], ROW)

@@ -1,5 +1,6 @@
 """Random controls of the baselines: their edits are as large as the learnt ones', and the search for that."""
 
+import dataclasses
 from collections.abc import Callable
 from math import atan, inf, nan, sin
 from typing import Any
@@ -111,3 +112,11 @@ def test_a_size_out_of_reach_is_refused_naming_the_share() -> None:
         factor_to(2.0, lambda factor: min(factor, 1.0))
     with pytest.raises(ValueError, match="has size 0"):
         factor_to(2.0, lambda factor: 0.0)
+
+
+def test_a_gated_steer_that_edits_no_dev_prompt_has_a_control_as_it_was_drawn(caplog: pytest.LogCaptureFixture) -> None:
+    steer = fitted("slim", "llama")
+    shut = dataclasses.replace(steer, tensors={**steer.tensors, "bias": torch.full_like(steer.tensors["bias"], -1e6)})
+    assert mean_edit(handle("llama"), shut, 1.0, PROMPTS) == 0
+    control = control_of(shut, "llama")
+    assert "direction" in control.tensors and "edits no dev prompt" in caplog.text

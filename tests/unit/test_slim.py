@@ -15,7 +15,8 @@ from torch import Tensor
 from steerlab import activations, sites
 from steerlab.data import tables
 from steerlab.data.sources import SAMPLE
-from steerlab.methods.slim import SLIM
+from steerlab.methods.slim import SLIM, _maps, _Rows
+from steerlab.methods.slim_classifiers import Classifiers
 from steerlab.sites import Site
 from steerlab.tasks.truthfulness import make_table
 from tests.laws.subjects import handle
@@ -177,11 +178,60 @@ def test_several_layers_get_weights_between_0_and_1() -> None:
     steer = fit(layers=2)
     by_risk = sorted((each["risk"], each["layer"]) for each in (steer.record.selection or {})["classifiers"])
     assert steer.sites == tuple(Site("attention_heads", layer) for layer in sorted(layer for _, layer in by_risk[:2]))
+    assert [each["layers"] for each in (steer.record.selection or {})["candidates"]] == [
+        sorted(layer for _, layer in by_risk[:2])
+    ]
     assert steer.tensors["blend"].shape == (2,)
+    assert fit(layers=9).tensors["blend"].shape == (LAYERS,)
     assert ((steer.tensors["blend"] >= 0) & (steer.tensors["blend"] <= 1)).all()
 
 
-def test_a_head_that_flags_fewer_than_two_rows_stays_as_it_is() -> None:
+def test_a_head_that_flags_one_row_stays_as_it_is() -> None:
+    """Its only unwished state stands apart; the other heads have theirs as planted."""
+    states = STATES.clone()
+    states[1, :, 2] = torch.randn(ROWS, SIZE, generator=torch.Generator().manual_seed(3)) * 0.1
+    labels = torch.from_numpy(LABELS)
+    classifiers = Classifiers(torch.eye(SIZE)[:1].repeat(HEADS, 1), torch.full((HEADS,), 0.0))
+    states[1, :, 2, 0] = torch.where(torch.arange(ROWS) == int((labels < 0).nonzero()[0]), 1.0, -1.0)
+    rows = _Rows.of(Shards(states), PLAIN, 0, 0.0)
+    matrix, offset = _maps(rows, 1, classifiers, [1.28])[1.28]
+    assert torch.equal(matrix[2], torch.eye(SIZE, dtype=torch.float64)) and not offset[2].any()
+    assert all(offset[head].any() for head in (0, 1, 3))
+
+
+def test_a_map_of_few_rows_that_carries_others_far_away_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    fit(data=PLAIN, held_out=0.0)
+    assert "stretches states" not in caplog.text
+    few = PLAIN.iloc[:15]
+    SLIM.fit(handle("llama"), few, Shards(STATES[:, :15]), seed=0, epochs=20, held_out=0.0)
+    assert re.search(
+        r"the map of \d rows of size 6 stretches states up to \d+ times; fit it on more texts", caplog.text
+    )
+
+
+def test_a_candidate_that_breaks_the_model_is_left_out(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mc2(steer: SLIM | None, model: object, questions: object) -> float:
+        if steer and steer.record.config["kappa"] == 5.0:
+            raise FloatingPointError("not finite")
+        return 0.5
+
+    monkeypatch.setattr("steerlab.methods.slim._mc2", mc2)
+    steer = fit(kappa=[0.5, 5.0], layer_sweep=1)
+    assert [each["kappa"] for each in (steer.record.selection or {})["candidates"]] == [0.5]
+    assert "with kappa 5 is out" in caplog.text
+    with pytest.raises(FloatingPointError, match="no candidate leaves"):
+        fit(kappa=[5.0], layer_sweep=1)
+
+
+def test_where_the_judging_rows_lack_a_class_the_fitted_ones_judge_and_that_is_said() -> None:
+    one_sided = DATA.assign(label=np.where(DATA["split"] == "dev", 1.0, DATA["label"]))
+    selection = fit(data=one_sided, layer_sweep=1).record.selection or {}
+    assert selection["by"] == "MC2 of the fitted rows"
+
+
+def test_a_constant_head_stays_as_it_is() -> None:
     states = STATES.clone()
     states[1, :, 2] = 0.0  # constant: says nothing
     steer = fit(states, data=PLAIN)
