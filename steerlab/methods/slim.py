@@ -112,7 +112,8 @@ class SLIM:
                 rows, layer, **settings, generator=generator, official_code=official_code, device=model.device
             )
         by_risk = sorted(numbers, key=lambda layer: (classified[layer]["risk"], layer))
-        tried = [by_risk[:layers]] if layers > 1 else [[layer] for layer in by_risk[:layer_sweep]]
+        compared = layer_sweep if rows.questions() else 1
+        tried = [by_risk[:layers]] if layers > 1 else [[layer] for layer in by_risk[:compared]]
         maps = {layer: _maps(rows, layer, heads[layer], kappas) for layer in sorted(set(sum(tried, [])))}
 
         def steer(layers: Sequence[int], kappa: float) -> Self:
