@@ -47,16 +47,21 @@ def plot(table: pd.DataFrame) -> Figure:
     )  # fmt: skip
     rows = np.reshape(panel.get_yticks(), (len(aims), len(PARTS)))
     panel.vlines(aims, rows.min(1) - 0.45, rows.max(1) + 0.6, zorder=1, **_AIMED)  # pyright: ignore
-    # Near 1 the heads would stand on each other: the axis begins at the tenth below all marks.
-    begin = min(np.floor(10 * np.nanmin(table[["wished", "low", "aimed"]])) / 10, 0.9)
+    begin = _begin(table)
     panel.set_xlim(begin - 0.02 * (1 - begin), 1 + 0.02 * (1 - begin))
     panel.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     return figure
 
 
+def _begin(table: pd.DataFrame) -> float:
+    """Where the axis begins, at the tenth below all marks: near 1 the heads would stand on each other."""
+    return min(np.floor(10 * np.nanmin(table[["wished", "low", "aimed"]])) / 10, 0.9)
+
+
 def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, str]:
     """Phrases: model, seeds, aimed, interval; fitted and test: the share over all heads of each seed, and of what;
-    empty: how many heads have no point, as they flag nothing; empty itself where all have one."""
+    empty: how many heads have no point, as they flag nothing; empty itself where all have one; cut: "yes" where the axis
+    does not begin at 0."""
     table = table.astype({"seed": str, "head": str})
     is_pooled = table["head"] == "all"
     pooled, heads = table[is_pooled], table[~is_pooled]
@@ -68,6 +73,7 @@ def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, s
         "aimed": selection.listed(dict.fromkeys(f"{each:.3f}" for each in sorted(table.aimed.unique()))),
         "interval": f"{100 * confidence:g} % percentile bootstrap interval over questions",
         "empty": f"{missing} of {len(heads)}" if missing else "",
+        "cut": "yes" if _begin(table) > 0 else "",
     }
 
 

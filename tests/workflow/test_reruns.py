@@ -260,7 +260,10 @@ LEAVES = {
 WITH = {
     "run.tasks": {"run": {"variants": ["lm_steer_all", "lm_steer_30", "transferred"]}},
     "run.sweep.seeds": {"run": {"seeds": [0, 1]}, "tasks": {"truthfulness": {"seeds": [0, 1]}}},
-    "run.methods": {"tasks": {"toxicity": {"methods": None}}},
+    "run.methods": {
+        "tasks": {"toxicity": {"methods": None}},
+        "steers": {"slim": {"by_task": {"toxicity": {"kappa": [5.0]}}}},
+    },
     "steers.slim.alpha": {"steers": {"slim": {"kappa": None}}},
     "steers.lm_steer.adaptor": {"run": {"variants": ["lm_steer_all", "lm_steer_30", "civil_and_positive"]}},
 }
