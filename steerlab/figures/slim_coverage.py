@@ -60,8 +60,8 @@ def _begin(table: pd.DataFrame) -> float:
 
 def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, str]:
     """Phrases: model, seeds, aimed, interval; fitted and test: the share over all heads of each seed, and of what;
-    empty: how many heads have no point, as they flag nothing; empty itself where all have one; cut: "yes" where the axis
-    does not begin at 0."""
+    empty: how many heads have no point, as they flag nothing; empty itself where all have one; cut: "yes" where the
+    axis does not begin at 0."""
     table = table.astype({"seed": str, "head": str})
     is_pooled = table["head"] == "all"
     pooled, heads = table[is_pooled], table[~is_pooled]
