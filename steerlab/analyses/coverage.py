@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from steerlab.data import splits
+from steerlab.methods import steer_files
 from steerlab.methods.protocol import Activations
+from steerlab.methods.slim_classifiers import Classifiers
 from steerlab.metrics import bootstrap
-from steerlab.sites import Site
 
 COLUMNS = ["seed", "layer", "head", "part", "wished", "low", "high", "aimed", "states", "questions"]
 
@@ -53,7 +54,8 @@ def coverage(
     for place, site in enumerate(steer.record.sites):
         own = {name: tensor[place].double() for name, tensor in steer.tensors.items() if name != "blend"}
         for name, part in parts.items():
-            flagged, wished = _counted(own, _states(part, site))
+            states = steer_files.states_by_row(part.activations, site, part.data)[list(part.places)]
+            flagged, wished = _counted(own, states.double())
             questions = pd.factorize(splits.groups(part.data).iloc[list(part.places)])[0]
             columns = {str(head): (wished[:, head], flagged[:, head]) for head in range(flagged.shape[1])}
             columns["all"] = wished.sum(1), flagged.sum(1)
@@ -66,16 +68,9 @@ def coverage(
     return pd.DataFrame(table, columns=COLUMNS)
 
 
-def _states(part: Part, site: Site) -> Tensor:
-    """(places, heads, size) float64."""
-    shards = list(part.activations.shards(site))
-    order = np.argsort(np.concatenate([rows for rows, _ in shards]))
-    return torch.cat([states.double() for _, states in shards])[order][list(part.places)]
-
-
 def _counted(own: Mapping[str, Tensor], states: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Flagged, and of those on the wished side after the map, 1.0 or 0.0, (rows, heads) each."""
     mapped = torch.einsum("hij,rhj->rhi", own["matrix"], states) + own["offset"]
-    before, after = ((x * own["weight"]).sum(-1) + own["bias"] for x in (states, mapped))
-    flagged = before > 0
-    return flagged.double().numpy(), (flagged & (after <= 0)).double().numpy()
+    classifiers = Classifiers(own["weight"], own["bias"])
+    flagged = classifiers.logits(states) > 0
+    return flagged.double().numpy(), (flagged & (classifiers.logits(mapped) <= 0)).double().numpy()

@@ -98,9 +98,9 @@ class ITI:
         layers = sites.layers_of(model.info.config, "attention_heads")
         for layer in progress(layers, total=len(layers), desc=f"ITI, seed {seed}", unit="layer"):
             site = Site("attention_heads", layer)
-            rows, states = _read(activations, site, data)
-            parts = [np.isin(rows, part) & (np.abs(labels[rows]) == 1) for part in (fitted, judging)]
-            one, other = ((states[part], torch.from_numpy(labels[rows[part]])) for part in parts)
+            states = steer_files.states_by_row(activations, site, data).double()
+            parts = [[place for place in part if abs(labels[place]) == 1] for part in (fitted, judging)]
+            one, other = ((states[part], torch.from_numpy(labels[part])) for part in parts)
             values, theta, sigma = _of_layer(*one, *other, direction)
             for head in range(len(values)):
                 if sigma[head] > 0:
@@ -218,14 +218,6 @@ def _of_layer(
     sigma = (states * theta).sum(2).std(0, correction=0)
     size = states.square().mean((0, 2)).sqrt()
     return (right[0] + right[1]) / 2, theta, torch.where(sigma > CONSTANT * size, sigma, 0.0)
-
-
-def _read(activations: Activations, site: Site, data: pd.DataFrame) -> tuple[np.ndarray, Tensor]:
-    """Row of each state, (states,), and the states of one layer, (states, heads, head size) float64."""
-    parts = list(activations.shards(site))
-    for rows, states in parts:
-        steer_files.check_finite(states, site, data["id"].iloc[rows].tolist())
-    return np.concatenate([rows for rows, _ in parts]), torch.cat([states.double() for _, states in parts])
 
 
 def _best(selection: dict[str, Any]) -> list[tuple[int, int]]:

@@ -232,12 +232,8 @@ class _Rows:
 
     def states(self, layer: int) -> tuple[Labelled, Labelled]:
         """Of one layer, the rows that are fitted on and those that judge, float32, each in the order of its places."""
-        site, parts = Site("attention_heads", layer), []
-        for rows, states in self.activations.shards(site):
-            steer_files.check_finite(states, site, self.data["id"].iloc[rows].tolist())
-            parts.append((rows, states.float()))
-        order = np.argsort(np.concatenate([rows for rows, _ in parts]))
-        table, unwished = torch.cat([states for _, states in parts])[order], torch.from_numpy(self.labels < 0)
+        table = steer_files.states_by_row(self.activations, Site("attention_heads", layer), self.data).float()
+        unwished = torch.from_numpy(self.labels < 0)
         one, other = ((table[places], unwished[places]) for places in (self.fitted, self.judging))
         return one, other
 

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from steerlab.methods.protocol import Activations
 from steerlab.models import ModelHandle
 from steerlab.sites import Site
 from steerlab.store import digest, write_atomically, write_json
@@ -113,3 +115,15 @@ def check_finite(states: Tensor, site: Site, ids: list[str]) -> None:
             f"the activations at {site.name}, layer {site.layer}, of example {example} are not finite; "
             "capture them anew, in float32 if they overflow"
         )
+
+
+def states_by_row(activations: Activations, site: Site, data: pd.DataFrame) -> Tensor:
+    """The states of one layer, (rows, ...) in the model's dtype and the data's order, of activations with one a row.
+
+    Raises ValueError as `check_finite`.
+    """
+    parts = list(activations.shards(site))
+    for rows, states in parts:
+        check_finite(states, site, data["id"].iloc[rows].tolist())
+    order = np.argsort(np.concatenate([rows for rows, _ in parts]))
+    return torch.cat([states for _, states in parts])[order]

@@ -167,7 +167,7 @@ def test_alpha_is_a_level_of_risk() -> None:
 def test_rows_that_judge_are_never_fitted_on() -> None:
     """Other states in the dev rows change what is chosen, and neither classifiers (of the last epoch) nor maps."""
     other = STATES.clone()
-    dev = torch.from_numpy((DATA["split"] == "dev").to_numpy())
+    dev = torch.tensor((DATA["split"] == "dev").tolist())
     other[:, dev] = planted_states(7)[:, dev]
     one, two = (fit(states, official_code=True, layer_sweep=1, held_out=0.0) for states in (STATES, other))
     for name in ("weight", "bias", "matrix", "offset"):
