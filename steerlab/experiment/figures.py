@@ -6,7 +6,7 @@
 `texts` (ordinary ones under steers).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -204,56 +204,33 @@ def _calibration(config: dict, cells: Cells, model: str) -> dict[str, list[str]]
     return {"calibration": [names.CALIBRATION, names.RELIABILITY] if specs.calibrates(config) else []}
 
 
-def _truthfulness(config: dict, cells: Cells, model: str, *tasks: str) -> dict[str, list[str]]:
-    metrics = _metrics(cells, model=model, task=list(tasks or ["truthfulness"]), split="test", method=_headline(config))
-    learnt_on = dict.fromkeys(TASKS[task].learnt_on or task for task in tasks or ["truthfulness"])
+def _truthfulness(
+    config: dict, cells: Cells, model: str, tasks: Sequence[str] = ("truthfulness",)
+) -> dict[str, list[str]]:
+    """Of tasks that all have cells; the choices are those of what was learnt on."""
+    if not all((model, "base", task, "test") in cells for task in tasks):
+        return {}
+    metrics = _metrics(cells, model=model, task=list(tasks), split="test", method=_headline(config))
+    learnt_on = dict.fromkeys(TASKS[task].learnt_on or task for task in tasks)
     choices = [choice for task in learnt_on for choice in _choices(config, cells, model, task=task)]
-    return {"metrics": metrics, "choices": choices} if metrics else {}
+    return {"metrics": metrics, "choices": choices}
 
 
-def _folds(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
-    there = (model, "base", "truthfulness_swapped", "test") in cells
-    return _truthfulness(config, cells, model, "truthfulness", "truthfulness_swapped") if there else {}
-
-
-def _asked_alone(config: dict, cells: Cells, model: str, task: str) -> dict[str, list[str]]:
-    return _truthfulness(config, cells, model, task) if (model, "base", task, "test") in cells else {}
-
-
-def _probe_accuracy(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
-    cell = cells.get((model, "hpr", "truthfulness", "test"))
-    at = {"model": model, "method": "hpr", "task": "truthfulness"}
-    return {"accuracies": [names.PROBES.format(**at, seed=seed) for seed in cell.seeds]} if cell else {}
+def _of_seeds(config: dict, cells: Cells, model: str, *, method: str, kind: str, pattern: str) -> dict[str, list[str]]:
+    """What an analysis made of a method on the questions, a file a seed."""
+    cell = cells.get((model, method, "truthfulness", "test"))
+    at = {"model": model, "method": method, "task": "truthfulness"}
+    return {kind: [pattern.format(**at, seed=seed) for seed in cell.seeds]} if cell else {}
 
 
 def _norm_consistency(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
-    cell = cells.get((model, "hpr", "truthfulness", "test"))
-    return {"norms": [names.NORMS.format(model=model, task="truthfulness", seed=cell.seeds[0])]} if cell else {}
+    found = _of_seeds(config, cells, model, method="hpr", kind="norms", pattern=names.NORMS)
+    return {kind: files[:1] for kind, files in found.items()}
 
 
 def _slim_choice(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
     choices = _choices(config, cells, model, method="slim", task="truthfulness")
     return {"choices": choices} if choices else {}
-
-
-def _slim_coverage(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
-    cell = cells.get((model, "slim", "truthfulness", "test"))
-    at = {"model": model, "method": "slim", "task": "truthfulness"}
-    return {"coverage": [names.COVERAGE.format(**at, seed=seed) for seed in cell.seeds]} if cell else {}
-
-
-def _ordinary_text(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
-    cell = cells.get((model, "slim", "truthfulness", "test"))
-    at = {"model": model, "task": "truthfulness"}
-    return {"texts": [names.ORDINARY_TEXT.format(**at, seed=seed) for seed in cell.seeds]} if cell else {}
-
-
-def _hpr_ablations(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
-    return _ablations(config, cells, model, "hpr")
-
-
-def _slim_ablations(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
-    return _ablations(config, cells, model, "slim")
 
 
 def _ablations(config: dict, cells: Cells, model: str, of: str) -> dict[str, list[str]]:
@@ -278,17 +255,17 @@ _INPUTS = {
     "replication": _replication,
     "official_grid": _official_grid,
     "truthfulness": _truthfulness,
-    "probe_accuracy": _probe_accuracy,
+    "probe_accuracy": partial(_of_seeds, method="hpr", kind="accuracies", pattern=names.PROBES),
     "norm_consistency": _norm_consistency,
-    "hpr_ablations": _hpr_ablations,
-    "folds": _folds,
-    "nq_open": partial(_asked_alone, task="nq_open"),
-    "trivia_qa": partial(_asked_alone, task="trivia_qa"),
+    "hpr_ablations": partial(_ablations, of="hpr"),
+    "folds": partial(_truthfulness, tasks=("truthfulness", "truthfulness_swapped")),
+    "nq_open": partial(_truthfulness, tasks=("nq_open",)),
+    "trivia_qa": partial(_truthfulness, tasks=("trivia_qa",)),
     "slim_layers": _slim_choice,
     "slim_kappa": _slim_choice,
-    "slim_coverage": _slim_coverage,
-    "ordinary_text": _ordinary_text,
-    "slim_ablations": _slim_ablations,
+    "slim_coverage": partial(_of_seeds, method="slim", kind="coverage", pattern=names.COVERAGE),
+    "ordinary_text": partial(_of_seeds, method="slim", kind="texts", pattern=names.ORDINARY_TEXT),
+    "slim_ablations": partial(_ablations, of="slim"),
 }
 
 

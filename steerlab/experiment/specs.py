@@ -25,9 +25,10 @@ def make_task_table(config: dict, doors: dict, *, task: str) -> dict:
     given = cells.settings_of(config, task)
     settings = {key: value for key, value in given.items() if key not in ("seeds", "methods", "source")}
     settings |= {"renderings": ["plain", "instructed"]}
-    settings |= ({"swapped": True} if TASKS[task].swapped else {}) | (
-        {"split": "test_only"} if TASKS[task].learnt_on else {}
-    )
+    if TASKS[task].swapped:
+        settings["swapped"] = True
+    if TASKS[task].learnt_on:
+        settings["split"] = "test_only"
     harness = {"versions": _versions("lm_eval")} if settings.get("preamble") == "harness" else {}
     return {"module": TASKS[task].module, "doors": used, "settings": settings} | harness
 
@@ -259,7 +260,7 @@ def figure_task(figure: str) -> str:
     return "truthfulness" if FIGURES[figure].group in ("hpr", "slim") else "toxicity"
 
 
-# or with their own confidence
+# Figures without intervals, or whose intervals have a confidence of their own.
 WITHOUT_INTERVALS = ("calibration", "directions", "evidence", "spectrum", "slim_layers", "slim_kappa")
 
 
