@@ -85,7 +85,7 @@ LEAVES = {
     "run.models": (["tiny-llama", "tiny-gpt2"], ["models/tiny-gpt2"]),
     "run.methods": (
         ["lm_steer", "random_lm_steer", "instructed", "caa", "hpr", "random_hpr", "slim", "random_slim"],
-        ["*/instructed/*", "activations/*/toxicity/*block_output*"],
+        ["*/instructed/*", "activations/*/toxicity/*block_output*", "activations/*/toxicity/*attention_heads*"],
     ),
     "run.tasks": (["toxicity"], REPLICATION),
     "run.seeds": ([0, 1], ["steers/*/toxicity/1", "generations/tiny-llama/base/toxicity/*/1.parquet"]),
