@@ -38,6 +38,7 @@ _TO_SEEDS = 0.24  # rows: from a value down to its seeds
 _LABEL_LETTERS, _LEGEND_LETTERS = 18, 26  # in a line, and in a column of the legend
 _HOLLOW = ("o", "s", "D", "^", "v", "P")  # markers of the other scorers
 _LOG_FROM = 10  # largest over smallest perplexity from which its axis is logarithmic
+_DECADES_FROM = 50  # and from which powers of ten alone are told on it
 
 
 def table(
@@ -212,7 +213,8 @@ def _finish(panel: Axes, label: str, rows: pd.DataFrame) -> None:
     largest, smallest = rows[["value", "high"]].max().max(), rows[["value", "low"]].min().min()
     if label.startswith("Perplexity") and largest > _LOG_FROM * smallest > 0:
         panel.set_xscale("log")
-        panel.xaxis.set_major_locator(LogLocator(10, subs=(1, 3), numticks=6))
+        between = (1, 3) if largest < _DECADES_FROM * smallest else (1,)
+        panel.xaxis.set_major_locator(LogLocator(10, subs=between, numticks=6))
         panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         panel.xaxis.set_minor_locator(NullLocator())
         panel.set_xlim(smallest / 1.2, largest * 1.2)
