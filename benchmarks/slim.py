@@ -41,7 +41,7 @@ def transport_by_conic_solver(handle: ModelHandle, pairs: int) -> Ratio:
     ours = timed(lambda: nearest_wished(mean, root, weight, bias, KAPPA, floor))
     one_head = timed(lambda: _by_conic_solver(*(each[0].numpy() for each in (mean, root, weight, bias, floor))))
     taken = np.array([[ours, len(mean) * one_head]])
-    return ratio_of("transport of a layer's heads / Clarabel, head by head", 200.0, taken[:, 1] / taken[:, 0], taken)
+    return ratio_of("transport of a layer's heads / Clarabel", 200.0, taken[:, 1] / taken[:, 0], taken)
 
 
 def fitting_every_layer(handle: ModelHandle, pairs: int) -> Ratio:
