@@ -200,6 +200,17 @@ def test_of_two_scorers_one_must_be_named_the_primary():
         toxicity.table(table, primary="other==3")
 
 
+@pytest.mark.parametrize(("times", "told"), [(20, [30, 100, 300]), (140, [100, 1000])])
+def test_a_wide_axis_of_perplexity_tells_powers_of_ten_alone(times: int, told: list[int]):
+    table = metrics(methods=STEERED)
+    steered = (table.metric == "perplexity") & (table.method != "base")
+    table.loc[steered, ["value", "low", "high"]] *= times
+    figure = toxicity.plot(toxicity.table(table, [choice()]))
+    (panel,) = (axes for axes in figure.axes if axes.get_xscale() == "log")
+    low, high = panel.get_xlim()
+    assert [at for at in panel.get_xticks() if low <= at <= high] == pytest.approx(told)
+
+
 def test_of_two_judges_of_perplexity_one_must_be_named():
     table = metrics()
     both = pd.concat([table, table[table.metric == "perplexity"].assign(scorer="large")])
