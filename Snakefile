@@ -66,6 +66,11 @@ rule slim:
         x.figures("slim"),
 
 
+rule cogsteer:
+    input:
+        x.figures("cogsteer"),
+
+
 rule figures:
     input:
         x.figures(),

@@ -1,5 +1,5 @@
-# In: the metrics of a method on dev prompts, all candidates, and the steers whose layers or heads a fit picked. Out: the
-# candidates with their figures, and the pick.
+# In: the metrics of a method on dev prompts, all candidates, and the steers whose layers or heads a fit picked; or the
+# curves of a model's layers. Out: the candidates with their figures, and the pick.
 
 
 rule choose_settings:
@@ -19,3 +19,21 @@ rule choose_settings:
         code=x.code("choose_settings"),
     script:
         "../scripts/choose_settings.py"
+
+
+rule choose_layer_by_reading:
+    input:
+        curves=names.EYE_TRACKING,
+    output:
+        choice=names.READING_CHOICE,
+    log:
+        names.log(names.READING_CHOICE),
+    benchmark:
+        names.benchmark(names.READING_CHOICE)
+    conda:
+        "../envs/figures.yaml"
+    params:
+        spec=lambda w: x.spec("choose_layer_by_reading", w.items()),
+        code=x.code("choose_layer_by_reading"),
+    script:
+        "../scripts/choose_layer_by_reading.py"

@@ -81,6 +81,17 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Analysed:
+    """One table of texts that models read and are not asked about: what is measured on them is their states.
+
+    section: of the configuration; its key `corpora` names the sources.
+    """
+
+    module: str
+    section: str
+
+
+@dataclass(frozen=True)
 class TextScorer:
     """Someone who scores texts alone.
 
@@ -110,7 +121,7 @@ class Figure:
     """
 
     module: str
-    group: Literal["comparison", "lm_steer", "hpr", "slim"]
+    group: Literal["comparison", "lm_steer", "hpr", "slim", "cogsteer"]
     across_models: bool = False
 
 
@@ -184,6 +195,8 @@ TASKS = {
     "trivia_qa": _asked_alone("trivia_qa"),
 }
 
+ANALYSED = {"eye_tracking": Analysed("steerlab.tasks.eye_tracking", section="eye_tracking")}
+
 TEXT_SCORERS = {
     "profanity_check": TextScorer("steerlab.scores.profanity_check:ProfanityCheck", "toxicity", "alt-profanity-check"),
     "toxic_comment_classifier": TextScorer(
@@ -223,4 +236,5 @@ FIGURES = {
     "slim_coverage": Figure("steerlab.figures.slim_coverage", "slim"),
     "ordinary_text": Figure("steerlab.figures.ordinary_text", "slim"),
     "slim_ablations": Figure("steerlab.figures.ablations", "slim"),
+    "eye_tracking": Figure("steerlab.figures.eye_tracking", "cogsteer"),
 }
