@@ -14,11 +14,10 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 
 from steerlab import sites
+from steerlab.metrics.eye_tracking import EMBEDDINGS
 from steerlab.models import ModelHandle, Tokenizer, opens_with_bos, pad
 from steerlab.progress import progress
 from steerlab.sites import Site
-
-EMBEDDINGS = -1  # the layer's number in tables; blocks are counted from 0, and theirs is what leaves the block
 
 
 def layers_of(handle: ModelHandle) -> list[int]:

@@ -286,7 +286,13 @@ WITHOUT_INTERVALS = ("calibration", "directions", "evidence", "spectrum", "slim_
 CALIBRATED_ON = ("scored_continuations", "scored_comments")
 
 
-GROUPS = {"comparison": "Methods side by side", "lm_steer": "LM-Steer", "hpr": "HPR and truthfulness", "slim": "SLIM", "cogsteer": "CogSteer"}
+GROUPS = {
+    "comparison": "Methods side by side",
+    "lm_steer": "LM-Steer",
+    "hpr": "HPR and truthfulness",
+    "slim": "SLIM",
+    "cogsteer": "CogSteer",
+}
 
 
 def build_report(config: dict, doors: dict) -> dict:

@@ -39,7 +39,7 @@ def spearman(x: Array, y: Array) -> Array:
 
 def kendall(x: Array, y: Array) -> Array:
     """(columns of x, columns of y) coefficients, tau-b. x, y: (n, columns)."""
-    found = [[stats.kendalltau(one, other).statistic for other in y.T] for one in x.T]
+    found = [[stats.kendalltau(one, other)[0] for other in y.T] for one in x.T]
     return np.nan_to_num(np.array(found, dtype=float).reshape(x.shape[1], y.shape[1]))
 
 
