@@ -213,7 +213,7 @@ class _OwnPast:
         self._cache, self._layer, self._own = cache, layer, own
 
     def update(self, keys: Tensor, values: Tensor, layer_index: int, *args: Any, **kwargs: Any) -> Any:
-        layers = self._cache.layers
+        layers: list[Any] = self._cache.layers
         while len(layers) <= self._own:
             kind = self._cache.layer_class_to_replicate
             layers.append(kind() if kind else _empty_like(layers[self._layer]))
@@ -237,7 +237,7 @@ class _BasePast(_OwnPast):
     def update(self, keys: Tensor, values: Tensor, layer_index: int, *args: Any, **kwargs: Any) -> Any:
         if len(self._cache.layers) <= self._layer:
             return keys, values
-        past = copy.copy(self._cache.layers[self._layer])  # a dynamic layer grows by new tensors: this one stays
+        past: Any = copy.copy(self._cache.layers[self._layer])  # a dynamic layer grows by new tensors: this one stays
         return past.update(keys, values, *args, **kwargs)
 
 

@@ -310,5 +310,6 @@ def _trained(
                     best, kept = found, bottleneck.tensors(adapters)
     if updates and best == inf:
         raise ValueError(f"CogSteer's loss is not finite after {updates} updates; lower its learning_rate")
-    log.info("CogSteer: loss on texts held out %.3f before training, %.3f at its best", first, best)
+    level = logging.INFO if best < first else logging.WARNING  # an adapter that learnt nothing is no contrast
+    log.log(level, "CogSteer: loss on texts held out %.3f before training, %.3f at its best", first, best)
     return kept
