@@ -1,5 +1,6 @@
 # In: the metrics of a method on dev prompts, all candidates, and the steers whose layers or heads a fit picked; or of
-# variants that adapt one block each. Out: the candidates with their figures, and the pick.
+# variants that adapt one block each; or the curves of a model's layers. Out: the candidates with their figures, and the
+# pick.
 
 
 rule choose_settings:
@@ -38,3 +39,21 @@ rule choose_layer_by_sweep:
         code=x.code("choose_layer_by_sweep"),
     script:
         "../scripts/choose_layer_by_sweep.py"
+
+
+rule choose_layer_by_reading:
+    input:
+        curves=names.EYE_TRACKING,
+    output:
+        choice=names.READING_CHOICE,
+    log:
+        names.log(names.READING_CHOICE),
+    benchmark:
+        names.benchmark(names.READING_CHOICE)
+    conda:
+        "../envs/figures.yaml"
+    params:
+        spec=lambda w: x.spec("choose_layer_by_reading", w.items()),
+        code=x.code("choose_layer_by_reading"),
+    script:
+        "../scripts/choose_layer_by_reading.py"

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 BY_READING = ("middle_peak", "peak")  # the rules that go by eye movements and need no training
+# Of the curves of steerlab.metrics.eye_tracking, whose code is no part of what a steer depends on: the rows that count.
+_SPEARMAN, _WITHOUT_FIRST, _MEAN, _POOLED = "spearman", "spearman_without_first_words", "mean", "all"
 
 
 def middle_third(layers: int) -> range:
@@ -80,6 +82,42 @@ def by_sweep(
         "middle": [middle.start, middle.stop],
         **by_validation(scores, model_layers),
     }
+
+
+def by_reading(curves: pd.DataFrame) -> dict[str, Any]:
+    """The choice from how layers go with eye movements, the mean over features and corpora of |Spearman|.
+
+    curves: as from steerlab.metrics.eye_tracking; of its layers the blocks count, not the embeddings.
+    picks: `middle_peak` (this project's rule where nothing is trained), the best of the middle third; `peak`, the best
+    of all. stability: the same picks by each corpus alone, and by all words but the sentences' first.
+    Raises ValueError where there are no such curves.
+    """
+    rows = curves[(curves["feature"] == _MEAN) & (curves["layer"] >= 0)]
+    corpora = list(dict.fromkeys(rows["corpus"]))
+    if not corpora:
+        raise ValueError("the curves of eye movements have no block; correlate the eye movements again")
+    pooled = _POOLED if _POOLED in corpora else corpora[0]
+
+    def curve(corpus: str, measure: str = _SPEARMAN) -> pd.DataFrame:
+        return rows[(rows["corpus"] == corpus) & (rows["measure"] == measure)].sort_values("layer")
+
+    counted = curve(pooled)
+    figures = counted[["layer", "value", "low", "high", "p_holm"]].to_dict("records")
+    alone = {corpus: _peaks(curve(corpus)) for corpus in corpora if corpus != _POOLED}
+    return {
+        "data": str(counted["data"].iloc[0]),
+        "corpora": list(alone),
+        "candidates": [one | {"layer": int(one["layer"])} for one in figures],
+        "buckets": {name: list(blocks) for name, blocks in buckets(len(counted)).items()},
+        "picks": _peaks(counted),
+        "stability": alone | {"without first words": _peaks(curve(pooled, _WITHOUT_FIRST))},
+    }
+
+
+def _peaks(curve: pd.DataFrame) -> dict[str, int]:
+    scores = {int(layer): float(value) for layer, value in zip(curve["layer"], curve["value"])}
+    middle = middle_third(len(scores))
+    return {"middle_peak": best({layer: scores[layer] for layer in middle}), "peak": best(scores)}
 
 
 def best(scores: Mapping[int, float]) -> int:

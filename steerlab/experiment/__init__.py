@@ -16,7 +16,7 @@ from steerlab.data import sources
 from steerlab.experiment import codes, figures, names, plan, resources, specs
 from steerlab.experiment.cells import Cell, Instance, all_cells, instance, swept_layers
 from steerlab.experiment.config import ConfigError, check
-from steerlab.experiment.registry import FIGURES, METHODS, TASKS, Method
+from steerlab.experiment.registry import ANALYSED, FIGURES, METHODS, TASKS, Method
 from steerlab.experiment.scorers import text_scorer
 from steerlab.metrics.calibrated import SHIPPED
 
@@ -48,7 +48,13 @@ def _needed_sources(config: dict) -> set[str]:
     needed |= set(specs.CALIBRATED_ON) if specs.calibrates(config) else set()
     drawn = figures.drawn(config, {cell.key: cell for cell in all_cells(config)})
     needed |= {"ordinary_text"} if "ordinary_text" in {figure for _, figure in drawn} else set()
+    needed |= {name for task in _analysed(config) for name in specs.task_sources(config, task)}
     return {name for name in needed if name}
+
+
+def _analysed(config: dict) -> list[str]:
+    """The tables of texts that are read and not asked about, of those that the configuration has the sources of."""
+    return [task for task in ANALYSED if specs.task_sources(config, task)]
 
 
 def _all_models(config: dict) -> list[str]:
@@ -80,7 +86,7 @@ class Experiment:
 
     @property
     def tasks(self) -> list[str]:
-        return list(dict.fromkeys(cell.task for cell in self.cells.values()))
+        return [*dict.fromkeys(cell.task for cell in self.cells.values()), *_analysed(self.config)]
 
     @property
     def summary(self) -> str:
@@ -131,7 +137,7 @@ class Experiment:
         line = self.method(method) if method else None
         loaded = [line.steer, line.derive] if line else []
         loaded += [self.method(name).steer for name in methods]
-        loaded += [TASKS[task].module] if task else []
+        loaded += [(ANALYSED if task in ANALYSED else TASKS)[task].module] if task else []
         loaded += [FIGURES[figure].module] if figure else []
         loaded += [text_scorer(self.config, scorer).scorer] if scorer else []
         loaded += [text_scorer(self.config, name).scorer for name in specs.scorers_of(self.config, rule)]

@@ -3,7 +3,7 @@
 `inputs` gives files by kind; scripts/plot_figure.py reads them and passes them on by name: `metrics`, `choices`,
 `parameters` (of steers), `directions`, `spectrum`, `coordinates`, `evidence`, `guesses` (of an interpretation), `grid`,
 `statistics` and `reliability` (of a calibration), `accuracies` (of probes), `coverage` (of maps), `norms`,
-`texts` (ordinary ones under steers).
+`texts` (ordinary ones under steers), `curves` and `reading` (of eye movements, and the choice that goes by them).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -92,7 +92,7 @@ def arguments(config: dict, model: str, figure: str) -> dict[str, Any]:
         case "hpr_ablations" | "slim_ablations":
             of = FIGURES[figure].group
             return {"of": of, "labels": ablated(config, of), "scorers": [specs.LIKELIHOOD]}
-        case "slim_coverage":
+        case "slim_coverage" | "eye_tracking":
             return {"model": model}
         case "ordinary_text":
             return {"model": model, **config["metrics"]}
@@ -254,6 +254,13 @@ def _ablations(config: dict, cells: Cells, model: str, of: str) -> dict[str, lis
     return {"metrics": metrics} if len(found) > 1 else {}
 
 
+def _eye_tracking(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
+    if not config["eye_tracking"]["corpora"]:
+        return {}
+    patterns = {"curves": names.EYE_TRACKING, "reading": names.READING_CHOICE}
+    return {kind: [pattern.format(model=model)] for kind, pattern in patterns.items()}
+
+
 _INPUTS = {
     "toxicity": _toxicity,
     "calibration": _calibration,
@@ -283,6 +290,7 @@ _INPUTS = {
     "slim_ablations": partial(_ablations, of="slim"),
     "cogsteer_variants": _placements,
     "cogsteer_layers": _layer_sweep,
+    "eye_tracking": _eye_tracking,
 }
 
 

@@ -83,6 +83,17 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Analysed:
+    """One table of texts that models read and are not asked about: what is measured on them is their states.
+
+    section: of the configuration; its key `corpora` names the sources.
+    """
+
+    module: str
+    section: str
+
+
+@dataclass(frozen=True)
 class TextScorer:
     """Someone who scores texts alone.
 
@@ -190,6 +201,8 @@ TASKS = {
     "trivia_qa": _asked_alone("trivia_qa"),
 }
 
+ANALYSED = {"eye_tracking": Analysed("steerlab.tasks.eye_tracking", section="eye_tracking")}
+
 TEXT_SCORERS = {
     "profanity_check": TextScorer("steerlab.scores.profanity_check:ProfanityCheck", "toxicity", "alt-profanity-check"),
     "toxic_comment_classifier": TextScorer(
@@ -231,4 +244,5 @@ FIGURES = {
     "slim_ablations": Figure("steerlab.figures.ablations", "slim"),
     "cogsteer_variants": Figure("steerlab.figures.variants", "cogsteer"),
     "cogsteer_layers": Figure("steerlab.figures.layer_sweep", "cogsteer"),
+    "eye_tracking": Figure("steerlab.figures.eye_tracking", "cogsteer"),
 }

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from steerlab.data import sources
 from steerlab.experiment import cells, figures
 from steerlab.experiment.codes import ROOT, code_digest, file_digest
-from steerlab.experiment.registry import FIGURES, METHODS, TASKS, TextScorer
+from steerlab.experiment.registry import ANALYSED, FIGURES, METHODS, TASKS, TextScorer
 from steerlab.experiment.scorers import text_scorer
 from steerlab.metrics import calibrated
 
@@ -22,6 +22,10 @@ def fetch_source(config: dict, doors: dict, *, source: str, door: str) -> dict:
 
 def make_task_table(config: dict, doors: dict, *, task: str) -> dict:
     used = {name: doors[name] for name in task_sources(config, task)}
+    if task in ANALYSED:
+        section = config[ANALYSED[task].section]
+        settings = {key: section[key] for key in ("corpora", "sentences")}
+        return {"module": ANALYSED[task].module, "doors": used, "settings": settings}
     given = cells.settings_of(config, task)
     settings = {key: value for key, value in given.items() if key not in ("seeds", "methods", "source")}
     settings |= {"renderings": ["plain", "instructed"]}
@@ -202,6 +206,16 @@ def choose_layer_by_sweep(config: dict, doors: dict, *, model: str, method: str,
     }
 
 
+def correlate_eye_tracking(config: dict, doors: dict, *, model: str) -> dict:
+    settings = {key: config["eye_tracking"][key] for key in ("batch_sentences", "permutations")}
+    versions = {"versions": _versions("torch", "transformers", "scikit-learn", "scipy")}
+    return _compute(config) | versions | settings | config["metrics"]
+
+
+def choose_layer_by_reading(config: dict, doors: dict, *, model: str) -> dict:
+    return {"model": model}
+
+
 NORM_PROMPTS = 16  # dev prompts that norms are measured on
 
 
@@ -264,6 +278,11 @@ def plot_figure(config: dict, doors: dict, *, model: str, figure: str) -> dict:
 
 def _sample_data(config: dict, doors: dict, figure: str) -> str:
     """What a caption says of sample data: nothing, that all is, or which part is."""
+    if figure == "eye_tracking":
+        corpora = task_sources(config, figure)
+        made_up = [corpus for corpus in corpora if doors[corpus] == "sample"]
+        which = "" if made_up == corpora else f" in place of {' and '.join(made_up)}"
+        return f"a synthetic sample{which}" if made_up else ""
     rests_on = {"what the steers learnt from": _training_source(config, figure_task(figure))}
     rests_on |= {"the texts": "ordinary_text"} if figure == "ordinary_text" else {}
     sample = [what for what, source in rests_on.items() if doors.get(source) == "sample"]
@@ -282,8 +301,13 @@ WITHOUT_INTERVALS = ("calibration", "directions", "evidence", "spectrum", "slim_
 CALIBRATED_ON = ("scored_continuations", "scored_comments")
 
 
-GROUPS = {"comparison": "Methods side by side", "lm_steer": "LM-Steer", "hpr": "HPR and truthfulness", "slim": "SLIM"}
-GROUPS |= {"cogsteer": "CogSteer"}
+GROUPS = {
+    "comparison": "Methods side by side",
+    "lm_steer": "LM-Steer",
+    "hpr": "HPR and truthfulness",
+    "slim": "SLIM",
+    "cogsteer": "CogSteer",
+}
 
 
 def build_report(config: dict, doors: dict) -> dict:
@@ -308,6 +332,8 @@ def build_report(config: dict, doors: dict) -> dict:
 
 def task_sources(config: dict, task: str) -> list[str]:
     """The sources of a task: of its prompts (or another that is named), of its training texts, of its split."""
+    if task in ANALYSED:
+        return config[ANALYSED[task].section]["corpora"]
     prompts, *texts = TASKS[task].sources
     settings = cells.settings_of(config, task)
     return [settings.get("source") or prompts, *texts, *(["hpr_split"] if settings.get("split") == "published" else [])]
