@@ -82,7 +82,8 @@ def test_the_table_holds_what_is_drawn_and_nothing_else():
     drawn = TABLES["three"].groupby(["corpus", "measure", "feature"]).size()
     assert set(drawn) == {LAYERS + 1}
     alone = [(corpus, SPEARMAN, MEAN) for corpus in LEFT_OUT]
-    over_all = [(POOLED, SPEARMAN, feature) for feature in (*FEATURES, MEAN)] + [(POOLED, PARTIAL, MEAN), (POOLED, INNER, MEAN)]  # fmt: skip
+    over_all = [(POOLED, SPEARMAN, feature) for feature in (*FEATURES, MEAN)]
+    over_all += [(POOLED, measure, MEAN) for measure in (PARTIAL, INNER)]
     assert set(drawn.index) == {*alone, *over_all}
 
 
