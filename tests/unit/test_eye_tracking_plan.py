@@ -1,4 +1,4 @@
-"""What a configuration asks of eye movements: which corpora, by which doors, for which models, and what is said of it."""
+"""What a configuration asks of eye movements: which corpora, by which doors, for which models, and what is said."""
 
 import json
 from types import SimpleNamespace
