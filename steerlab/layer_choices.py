@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import pandas as pd
 
+BY_READING = ("middle_peak", "peak")  # the rules that go by eye movements and need no training
 # Of the curves of steerlab.metrics.eye_tracking, whose code is no part of what a steer depends on: the rows that count.
 _SPEARMAN, _WITHOUT_FIRST, _MEAN, _POOLED = "spearman", "spearman_without_first_words", "mean", "all"
 
@@ -43,6 +44,43 @@ def by_validation(scores: Mapping[int, float], layers: int) -> dict[str, Any]:
     return {
         "candidates": [{"layer": layer, "value": scores[layer]} for layer in sorted(scores)],
         "picks": {"validation_middle": best(middle), "validation": best(scores)},
+    }
+
+
+def by_sweep(
+    metrics: pd.DataFrame,
+    *,
+    objective: str,
+    goal: Literal["lower", "raise"],
+    scorer: str,
+    layers: Mapping[str, int],
+    model_layers: int,
+) -> dict[str, Any]:
+    """The choice among variants of a method that adapt one block each, by a metric of their continuations.
+
+    metrics: the project's metrics columns of these variants on dev prompts; the rows over all seeds and prompts count.
+    layers: variant -> block; model_layers: blocks of the model. Fluency has no say, as in the paper.
+    Raises ValueError for rows of another split than dev, for a variant without its one value, and as `by_validation`.
+    """
+    others = sorted(set(metrics["split"]) - {"dev"})
+    if others:
+        raise ValueError(f"layer choices: got metrics of split {others[0]}; choose from dev metrics alone")
+    rows = metrics[(metrics.seed.astype(str) == "all") & (metrics.prompts == "all") & (metrics.metric == objective)]
+    rows = rows[(rows.scorer == scorer) & (rows.strength != 0)]
+    counts = {name: int((rows.method == name).sum()) for name in layers}
+    odd = [name for name, count in counts.items() if count != 1]
+    if odd:
+        raise ValueError(f"layer choices: {odd[0]} has {counts[odd[0]]} values of {objective} by {scorer}; give it one")
+    sign = {"lower": -1.0, "raise": 1.0}[goal]
+    values = rows.set_index("method")["value"]
+    scores = {layer: sign * float(values[name]) for name, layer in layers.items()}
+    middle = middle_third(model_layers)
+    return {
+        "objective": objective,
+        "goal": goal,
+        "scorer": scorer,
+        "middle": [middle.start, middle.stop],
+        **by_validation(scores, model_layers),
     }
 
 

@@ -11,9 +11,10 @@ from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 
+from steerlab import layer_choices
 from steerlab.data import sources
 from steerlab.experiment import codes, figures, names, plan, resources, specs
-from steerlab.experiment.cells import Cell, Instance, all_cells, instance
+from steerlab.experiment.cells import Cell, Instance, all_cells, instance, swept_layers
 from steerlab.experiment.config import ConfigError, check
 from steerlab.experiment.registry import ANALYSED, FIGURES, METHODS, TASKS, Method
 from steerlab.experiment.scorers import text_scorer
@@ -223,6 +224,21 @@ class Experiment:
         """The choice that a cell's settings come from; empty where they stand in the configuration."""
         chosen_by = self.cell(w).chosen_by
         return [names.CHOICE.format(**dict(zip(("model", "method", "task"), chosen_by)))] if chosen_by else []
+
+    def layer_choice(self, w: SimpleNamespace) -> list[str]:
+        """The choice that says which block a fit adapts; empty for a method that picks none, or is told which."""
+        here = self.instance(w.method, w.task)
+        if here.layer_rule is None:
+            return []
+        by_reading = here.layer_rule in layer_choices.BY_READING
+        pattern = names.READING_CHOICE if by_reading else names.LAYER_CHOICE
+        return [pattern.format(model=w.model, method=here.of, task=w.task)]
+
+    def swept_metrics(self, w: SimpleNamespace) -> list[str]:
+        """The dev metrics of the variants that adapt one block each."""
+        swept = swept_layers(self.config, w.model, w.method, w.task)
+        at = {"model": w.model, "task": w.task, "split": "dev"}
+        return [names.METRICS.format(**at, method=name) for name in swept]
 
     def selecting_steers(self, w: SimpleNamespace) -> list[str]:
         """The steers of all seeds whose picked layers or heads a choice shows; empty for a method that picks none."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from steerlab.data import sources
 from steerlab.experiment import names
-from steerlab.experiment.cells import Cell, all_cells, instance, is_chosen, seeds_of
+from steerlab.experiment.cells import Cell, all_cells, instance, is_chosen, seeds_of, swept_layers
 from steerlab.experiment.registry import FIGURES, METHODS, TASKS
 
 ROUNDING = {"float32": 1e-4, "float16": 2e-3, "bfloat16": 1e-2}  # mean deviations of a norm that say nothing
@@ -71,7 +71,11 @@ def arguments(config: dict, model: str, figure: str) -> dict[str, Any]:
         case "data_efficiency":
             return {"texts": {name: config["variants"][name].get("texts") for name in _sizes(config)}, "scorers": both}
         case "adaptors":
-            return {"labels": _adaptors(config), "scorers": both}
+            return {"of": "lm_steer", "labels": _adaptors(config), "scorers": both}
+        case "cogsteer_variants":
+            return {"of": "cogsteer", "labels": ablated(config, "cogsteer", split="test"), "scorers": both}
+        case "cogsteer_layers":
+            return {"layers": swept_layers(config, model, "cogsteer", "toxicity"), "scorers": both}
         case "size":
             return {"scorers": both}
         case "official_grid":  # no service is asked for these texts
@@ -159,6 +163,17 @@ def _data_efficiency(config: dict, cells: Cells, model: str) -> dict[str, list[s
 def _adaptor_cells(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
     found = list(_adaptors(config))
     return _of_variants(cells, model, found) if len(found) > 1 else {}
+
+
+def _placements(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
+    return _of_variants(cells, model, list(ablated(config, "cogsteer", split="test")))
+
+
+def _layer_sweep(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
+    swept = list(swept_layers(config, model, "cogsteer", "toxicity"))
+    metrics = _metrics(cells, model=model, task="toxicity", split="dev", method=["base", *swept])
+    choice = names.LAYER_CHOICE.format(model=model, method="cogsteer", task="toxicity")
+    return {"metrics": metrics, "choices": [choice]} if len(swept) > 1 else {}
 
 
 def _size(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
@@ -273,6 +288,8 @@ _INPUTS = {
     "slim_coverage": partial(_of_seeds, method="slim", kind="coverage", pattern=names.COVERAGE),
     "ordinary_text": partial(_of_seeds, method="slim", kind="texts", pattern=names.ORDINARY_TEXT),
     "slim_ablations": partial(_ablations, of="slim"),
+    "cogsteer_variants": _placements,
+    "cogsteer_layers": _layer_sweep,
     "eye_tracking": _eye_tracking,
 }
 
@@ -343,11 +360,13 @@ def _whole(config: dict) -> str | None:
     return next((name for name, variant in _variants(config, "lm_steer") if set(variant) - {"tasks"} == {"of"}), None)
 
 
-def ablated(config: dict, of: str) -> dict[str, str]:
-    """Variants of a method, and the method as it is at their size, with names for readers."""
+def ablated(config: dict, of: str, split: str | None = None) -> dict[str, str]:
+    """Variants of a method, and the method as it is at their size, with names for readers; of a split, or of both."""
     found = {}
     for name, variant in _variants(config, of):
-        own = {key: value for key, value in variant.items() if key not in ("of", "tasks", "strengths")}
+        if split not in (None, variant.get("split", "test")):
+            continue
+        own = {key: value for key, value in variant.items() if key not in ("of", "tasks", "strengths", "split")}
         found[name] = ABLATIONS[of].get(str(own), ", ".join(f"{key} {value}" for key, value in own.items()))
     return found
 
@@ -365,6 +384,12 @@ ABLATIONS = {
         "{'loss': 'cross_entropy'}": "cross-entropy",
         "{'layers': 3}": "three weighted layers",
         "{'official_code': True}": "threshold of fewest misses (0: always open)",
+    },
+    "cogsteer": {
+        "{}": "the picked block",
+        "{'adapter_layer': 'random'}": "a random block",
+        "{'adapter_layer': 'all'}": "every block",
+        "{'official_code': True}": "decoded as the official code does",
     },
 }
 

@@ -60,11 +60,15 @@ def train_steer(config: dict, doors: dict, *, model: str, method: str, task: str
     instance = cells.instance(config, method, task)
     line = instance.method
     where = _captured(config, line.captures, line.positions) if line.captures else _compute(config) | {"site": None}
-    return where | {
-        "steer": line.steer,
-        "hyperparameters": instance.hyperparameters,
-        "seed": int(seed),
-    }
+    return (
+        where
+        | {
+            "steer": line.steer,
+            "hyperparameters": instance.hyperparameters,
+            "seed": int(seed),
+        }
+        | ({"layer_rule": instance.layer_rule} if instance.layer_rule else {})
+    )
 
 
 def derive_steer(config: dict, doors: dict, *, model: str, method: str, task: str, seed: str) -> dict:
@@ -188,6 +192,17 @@ def choose_settings(config: dict, doors: dict, *, model: str, method: str, task:
         "scorer": primary_label(config, task),
         "judge": judge_label(config, model) if objective.fluent else None,
         "perplexity_limit": limit,
+    }
+
+
+def choose_layer_by_sweep(config: dict, doors: dict, *, model: str, method: str, task: str) -> dict:
+    objective = TASKS[task].objective
+    assert objective, f"nothing is chosen on {task}"
+    return {
+        "objective": objective.metric,
+        "goal": objective.goal,
+        "scorer": primary_label(config, task),
+        "layers": cells.swept_layers(config, model, method, task),
     }
 
 
