@@ -69,7 +69,7 @@ def cell(table, **where):
 
 
 def caption(module, table, *, facts=None, template=None):
-    text = (CAPTIONS / f"{template or module.FIGURE}.rst").read_text()
+    text = (CAPTIONS / f"{template or module.__name__.rpartition('.')[2]}.rst").read_text()
     return " ".join(captions.caption(text, (facts or module.facts)(table)).split())
 
 
