@@ -39,7 +39,7 @@ _RING = {"marker": "o", "color": "none", "markeredgecolor": "black", "markeredge
 
 
 def table(curves: pd.DataFrame, choice: Mapping[str, Any], *, model: str = "") -> pd.DataFrame:
-    """The rows that are drawn, with COLUMNS: of the MEAN and of the features' Spearman, corpora and layers in order.
+    """The rows that are drawn, with COLUMNS: over all corpora, and of each the MEAN of SPEARMAN; layers up.
 
     curves: as from steerlab.metrics.eye_tracking; choice: the layers picked by them (steerlab.layer_choices); model:
     its name, for the caption. middle: whether a layer is of the middle third; picked: whether RULE names it.
@@ -48,8 +48,10 @@ def table(curves: pd.DataFrame, choice: Mapping[str, Any], *, model: str = "") -
     blocks, named = set(curves["layer"]) - {EMBEDDINGS}, choice["picks"][RULE]
     if blocks != {one["layer"] for one in choice["candidates"]}:
         raise ValueError(f"figure {FIGURE}: the choice has other layers than the curves; choose the layer again")
-    mean = (curves["feature"] == MEAN) & curves["measure"].isin([SPEARMAN, PARTIAL, INNER])
-    shown = curves[mean | (curves["measure"] == SPEARMAN)].sort_values(["corpus", "measure", "feature", "layer"])
+    mean, of_ranks = curves["feature"] == MEAN, curves["measure"] == SPEARMAN
+    over_all = (curves["corpus"] == POOLED) | (curves["corpus"].nunique() == 1)
+    drawn = (mean & of_ranks) | (over_all & of_ranks) | (over_all & mean & curves["measure"].isin([PARTIAL, INNER]))
+    shown = curves[drawn].sort_values(["corpus", "measure", "feature", "layer"])
     marked = {"middle": shown["layer"].isin(choice["buckets"]["middle"]), "picked": shown["layer"] == named}
     return shown.assign(model=model, **marked)[COLUMNS].reset_index(drop=True)
 
@@ -99,7 +101,7 @@ def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, s
         "picked": str(row["layer"]),
         "value": f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]",
         "p": _p(row["p_holm"]),
-        "alone": ", ".join(f"{_peak(table, SPEARMAN, corpus)} by {_title(corpus)}" for corpus in corpora),
+        "alone": ", ".join(f"{_peak(table, SPEARMAN, corpus)} by {_title(table, corpus)}" for corpus in corpora),
         "inner": str(_peak(table, INNER)),
         "partial": f"{partial['value']:.3f}",
         "partial_p": _p(partial["p_holm"]),
@@ -135,7 +137,7 @@ def _handles(table: pd.DataFrame) -> list[Line2D]:
     handles = [
         Line2D([], [], color="black", linewidth=1.6, label="mean over features, with interval"),
         *(
-            Line2D([], [], color=_CORPORA[place % len(_CORPORA)], linewidth=0.8, label=f"{_title(corpus)} alone")
+            Line2D([], [], color=_CORPORA[place % len(_CORPORA)], linewidth=0.8, label=f"{_title(table, corpus)} alone")
             for place, corpus in enumerate(_alone(table))
         ),
         Line2D([], [], label="without first words", **_INNER),  # pyright: ignore
@@ -175,13 +177,16 @@ def _one(rows: pd.DataFrame, measure: str) -> dict[str, Any]:
     return {str(name): value for name, value in _of(rows, measure).iloc[0].items()}
 
 
-def _title(corpus: str) -> str:
-    return _TITLES.get(corpus, corpus)
+def _title(table: pd.DataFrame, corpus: str) -> str:
+    made_up = table[table["corpus"] == corpus]["data"].iloc[0].startswith("synthetic")
+    return _TITLES.get(corpus, corpus) + (" (synthetic)" if made_up else "")
 
 
 def _counted(table: pd.DataFrame, corpus: str) -> str:
     row = _of(table, SPEARMAN, corpus=corpus).iloc[0]
-    return f"{_title(corpus)} ({row['words']:,} words of {row['sentences']} sentences, {row['left_out']} left out)"
+    return (
+        f"{_title(table, corpus)}: {row['words']:,} words of {row['sentences']} sentences, {row['left_out']} left out"
+    )
 
 
 def _p(value: float) -> str:

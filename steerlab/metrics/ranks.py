@@ -19,6 +19,7 @@ from steerlab.metrics import bootstrap
 
 Array = NDArray[np.float64]
 
+_NOTHING = 1e-9  # of a column of norm 1: what rounding leaves
 _WORDS_AT_ONCE = 200_000  # of permuted copies in memory at a time
 
 
@@ -56,9 +57,11 @@ def without(values: Array, given: Array) -> Array:
 
     The correlations of two such residuals are partial rank correlations. given: (n, columns).
     """
-    basis, _ = np.linalg.qr(standardised(midranks(given)))
+    vectors, sizes, _ = np.linalg.svd(standardised(midranks(given)), full_matrices=False)
+    basis = vectors[:, sizes > _NOTHING]  # fewer than the columns of `given` where they say the same
     ranks = standardised(midranks(values))
-    return ranks - basis @ (basis.T @ ranks)
+    left = ranks - basis @ (basis.T @ ranks)
+    return left * (np.linalg.norm(left, axis=0) > _NOTHING)
 
 
 def bootstrapped(x: Array, y: Array, sentence: NDArray[np.int64], *, resamples: int, seed: int) -> Array:

@@ -26,6 +26,8 @@ TOXICITY, SENTIMENT = ["data/toxicity.parquet"], ["data/sentiment.parquet"]
 TRUTHFULNESS = ["data/truthfulness.parquet"]
 CAPTURED = ["activations/tiny-llama/*/lm_head_input-all.json", "activations/*/truthfulness/*/block_output-answer.json"]
 CAPTURED += ["activations/*/truthfulness/*/attention_heads-last.json"]
+READING = ["analyses/tiny-llama/eye_tracking.csv"]
+EYE_TRACKING = ["data/eye_tracking.parquet"]
 INTERPRETED = ["analyses/tiny-llama/lm_steer/toxicity/0"]
 
 LEARNT = ["steers/tiny-llama/lm_steer*"]
@@ -60,7 +62,7 @@ def unpicked(pattern: str) -> list[str]:
     return [pattern.format(cell=cell) for cell in cells]
 
 
-COMPUTE = CAPTURED + UNSTEERED
+COMPUTE = CAPTURED + UNSTEERED + READING
 TEST_METRICS = ["metrics/*/toxicity/test.csv", "metrics/*/sentiment/test.csv"]
 METRICS, PERPLEXITY, TEXTS = map(unpicked, ("metrics/{cell}", "scores/{cell}perplexity-base*", "scores/{cell}texts*"))
 METRICS += ["metrics/*/base/truthfulness/*", *(f"metrics/*/{of}/truthfulness/dev.csv" for of in ("hpr", "slim"))]
@@ -253,8 +255,12 @@ LEAVES = {
     "analyses.interpretation.texts": (3, INTERPRETED),
     "analyses.ordinary_text.texts": (3, ORDINARY_TEXT),
     "analyses.ordinary_text.tokens": (64, ORDINARY_TEXT),
-    "metrics.resamples": (60, METRICS + PROBES + COVERAGE),
-    "metrics.confidence": (0.9, METRICS + PROBES + COVERAGE),
+    "eye_tracking.corpora": (["provo"], EYE_TRACKING),
+    "eye_tracking.sentences": (5, EYE_TRACKING),
+    "eye_tracking.batch_sentences": (3, READING),
+    "eye_tracking.permutations": (49, READING),
+    "metrics.resamples": (60, METRICS + PROBES + COVERAGE + READING),
+    "metrics.confidence": (0.9, METRICS + PROBES + COVERAGE + READING),
 }
 # What must change with a leaf, so that the configuration can be run.
 WITH = {
@@ -409,7 +415,8 @@ MODULES = {
     "steerlab/scores/answers.py": ANSWERS,
     "steerlab/methods/lm_steer_transfer.py": ["steers/tiny-rotated/transferred/*"],
     "steerlab/generations.py": [*OF_TOXICITY, *OF_SENTIMENT, *ANSWERED, "analyses/*/norms/*"],
-    "steerlab/choices.py": ["choices/*"],
+    "steerlab/choices.py": ["choices/*/*/*"],
+    "steerlab/layer_choices.py": ["choices/tiny-llama/eye_tracking.json"],
     "steerlab/scores/perplexity.py": PERPLEXITY + OF_ANSWERS,
     "steerlab/likelihood.py": [*SLIM, *PERPLEXITY, *ASKED, HPR_ON_DEV, *OF_BASE_ANSWERS],
     "steerlab/scores/profanity_check.py": TEXTS,
@@ -419,7 +426,10 @@ MODULES = {
     "steerlab/scores/classifier_files.py": [],
     "steerlab/tasks/toxicity.py": TOXICITY,
     "steerlab/tasks/sentiment.py": SENTIMENT,
-    "steerlab/metrics/bootstrap.py": METRICS + CALIBRATION + PROBES + COVERAGE,
+    "steerlab/metrics/bootstrap.py": METRICS + CALIBRATION + PROBES + COVERAGE + READING,
+    "steerlab/metrics/ranks.py": READING,
+    "steerlab/analyses/word_states.py": READING,
+    "steerlab/tasks/eye_tracking.py": EYE_TRACKING,
     "steerlab/metrics/continuations.py": METRICS,
     "steerlab/metrics/grid.py": [],
     "steerlab/analyses/interpretation.py": INTERPRETED,
