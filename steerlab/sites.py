@@ -25,7 +25,6 @@ from steerlab.positions import SCOPES, Prompts, Scope, Tokens, Where, forward_ma
 
 __all__ = ["SCOPES", "Edit", "Scope", "Site", "SiteError", "Where"]
 __all__ += [
-    "attention_path",
     "capture",
     "capture_around",
     "edit",
@@ -174,13 +173,6 @@ def layer_index(config: Any, layer: float) -> int:
             f"layer {layer} is no block of this model; give a share below 1, or an index up to {layers - 1}"
         )
     return int(index)
-
-
-def attention_path(model: PreTrainedModel, layer: int) -> str:
-    """The path of a block's attention module. Raises SiteError for an unknown family or a layer out of range."""
-    _place(model, Site("block_output", layer))  # which checks both
-    family = _FAMILIES[model.config.model_type]
-    return f"{family.blocks}.{layer}.{family.output_projection}".rpartition(".")[0]
 
 
 # ---- the families: where each keeps its blocks, and the attention's output projection inside a block ----
