@@ -38,7 +38,7 @@ def make(
     kind = AdaptedAttentionGPT if config.model_type == "gpt2" else AdaptedAttention
     made: dict[str, nn.Module] = {}
     for layer in layers:
-        path = sites.attention_path(model, layer)
+        path = sites.adapter_paths(model, layer)[0].rpartition(".")[0]
         with torch.random.fork_rng(devices=[]):  # peft's initial prompts, which are written over, are drawn globally
             adapted = kind(config.model_type, length, model.get_submodule(path))
         drawn = torch.randn(adapted.adaption_prompt.shape, generator=generator)
@@ -47,7 +47,7 @@ def make(
     return made
 
 
-def parameters(replacements: dict[str, nn.Module]) -> list[nn.Parameter]:
+def trained(replacements: dict[str, nn.Module]) -> list[nn.Parameter]:
     """What is learnt, in the order of the blocks: prompts and gate."""
     layers = [cast(AdaptedAttention, module) for module in replacements.values()]
     return [each for layer in layers for each in (layer.adaption_prompt, layer.adaption_gate)]

@@ -102,7 +102,7 @@ def make(
     """
     made: dict[str, nn.Module] = {}
     for layer in layers:
-        path = sites.attention_path(model, layer)
+        path = sites.adapter_paths(model, layer)[0].rpartition(".")[0]
         attention = model.get_submodule(path)
         takes = inspect.signature(type(attention).forward).parameters
         if not hasattr(attention, "head_dim") or "past_key_values" not in takes:
@@ -112,6 +112,6 @@ def make(
     return made
 
 
-def parameters(replacements: dict[str, nn.Module]) -> list[nn.Parameter]:
+def trained(replacements: dict[str, nn.Module]) -> list[nn.Parameter]:
     """What is learnt, in the order of the blocks."""
     return [each for module in replacements.values() for each in module.own_parameters()]  # pyright: ignore
