@@ -25,9 +25,15 @@ from steerlab.positions import SCOPES, Prompts, Scope, Tokens, Where, forward_ma
 
 __all__ = ["SCOPES", "Edit", "Scope", "Site", "SiteError", "Where"]
 __all__ += [
+    "Family",
+    "adapter_paths",
+    "before_blocks",
+    "block",
     "capture",
     "capture_around",
     "edit",
+    "family",
+    "forwards",
     "layer_index",
     "layers_of",
     "modules",
@@ -175,16 +181,56 @@ def layer_index(config: Any, layer: float) -> int:
     return int(index)
 
 
-# ---- the families: where each keeps its blocks, and the attention's output projection inside a block ----
+@contextmanager
+def before_blocks(
+    model: PreTrainedModel, layers: Iterable[int], visit: Callable[[int, tuple[Any, ...], dict[str, Any]], None]
+) -> Iterator[None]:
+    """Inside the `with`, visit(layer, args, kwargs) is called with what each of these blocks is about to be given.
+
+    args[0]: the states that enter the block, (batch, seq, hidden), as the edits opened before it made them.
+    """
+
+    def before(layer: int, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        visit(layer, args, kwargs)
+
+    with ExitStack() as stack:
+        for layer in layers:
+            hook = functools.partial(before, layer)
+            stack.callback(block(model, layer).register_forward_pre_hook(hook, with_kwargs=True).remove)
+        yield
+
+
+@contextmanager
+def forwards(model: PreTrainedModel, forward: Callable[..., Any]) -> Iterator[None]:
+    """Inside the `with`, a call of the model is forward(original, *args, **kwargs), original being its own forward."""
+    original = model.forward
+    model.forward = functools.wraps(original)(functools.partial(forward, original))
+    try:
+        yield
+    finally:
+        del model.forward
+
+
+# ---- the families: where each keeps its blocks, and what lies inside a block ----
 
 
 @dataclass(frozen=True)
-class _Family:
+class Family:
+    """Paths of a model: its blocks and the norm after them; inside a block, the attention's output projection and the
+    module whose output the MLP adds to the residual stream."""
+
     blocks: str
+    final_norm: str
     output_projection: str
+    mlp: str = "mlp"
+
+    @property
+    def attention(self) -> str:
+        """The module inside a block that holds the output projection; it gives (output, weights)."""
+        return self.output_projection.rpartition(".")[0]
 
 
-_LLAMA_LIKE = _Family("model.layers", "self_attn.o_proj")
+_LLAMA_LIKE = Family("model.layers", "model.norm", "self_attn.o_proj")
 _FAMILIES = {
     "llama": _LLAMA_LIKE,
     "mistral": _LLAMA_LIKE,
@@ -193,14 +239,34 @@ _FAMILIES = {
     "gemma": _LLAMA_LIKE,
     "gemma2": _LLAMA_LIKE,
     "gemma3_text": _LLAMA_LIKE,
-    "gpt2": _Family("transformer.h", "attn.c_proj"),
-    "gpt_neo": _Family("transformer.h", "attn.attention.out_proj"),
-    "gpt_neox": _Family("gpt_neox.layers", "attention.dense"),
-    "gptj": _Family("transformer.h", "attn.out_proj"),
-    "opt": _Family("model.decoder.layers", "self_attn.out_proj"),
+    "gpt2": Family("transformer.h", "transformer.ln_f", "attn.c_proj"),
+    "gpt_neo": Family("transformer.h", "transformer.ln_f", "attn.attention.out_proj"),
+    "gpt_neox": Family("gpt_neox.layers", "gpt_neox.final_layer_norm", "attention.dense"),
+    "gptj": Family("transformer.h", "transformer.ln_f", "attn.out_proj"),
+    "opt": Family("model.decoder.layers", "model.decoder.final_layer_norm", "self_attn.out_proj", "fc2"),
 }
 _LAYERED = ("block_output", "attention_heads")
 _UNLAYERED = ("embeddings", "lm_head_input", "logits")
+
+
+def family(model: PreTrainedModel) -> Family:
+    """Where this model keeps its parts; raises SiteError for a family that is not in the table."""
+    found = _FAMILIES.get(model.config.model_type)
+    if found is None:
+        known = ", ".join(_FAMILIES)
+        raise SiteError(f"no sites are known for model family {model.config.model_type!r}; known are {known}")
+    return found
+
+
+def block(model: PreTrainedModel, layer: int) -> nn.Module:
+    """A block of the model; raises SiteError for one that it does not have."""
+    return _submodule(model, f"{family(model).blocks}.{layer}")
+
+
+def adapter_paths(model: PreTrainedModel, layer: int) -> tuple[str, str]:
+    """Where adapters of a block stand: its attention's output projection, and its MLP."""
+    parts = family(model)
+    return f"{parts.blocks}.{layer}.{parts.output_projection}", f"{parts.blocks}.{layer}.{parts.mlp}"
 
 
 @dataclass(frozen=True)
@@ -213,10 +279,7 @@ class _Place:
 
 
 def _place(model: PreTrainedModel, site: Site) -> _Place:
-    family = _FAMILIES.get(model.config.model_type)
-    if family is None:
-        known = ", ".join(_FAMILIES)
-        raise SiteError(f"no sites are known for model family {model.config.model_type!r}; known are {known}")
+    parts = family(model)
     if site.name not in _LAYERED + _UNLAYERED:
         raise SiteError(f"unknown site {site.name!r}; choose one of {', '.join(_UNLAYERED + _LAYERED)}")
     if site.name in _UNLAYERED and site.layer is not None:
@@ -229,12 +292,12 @@ def _place(model: PreTrainedModel, site: Site) -> _Place:
         return _Place(model, "logits")
     if site.name == "lm_head_input":
         return _Place(_submodule(model, "lm_head"), "input")
-    block = _submodule(model, f"{family.blocks}.{site.layer or 0}")
+    place = block(model, site.layer or 0)
     if site.name == "embeddings":
-        return _Place(block, "input")
+        return _Place(place, "input")
     if site.name == "block_output":
-        return _Place(block, "output")
-    projection = _submodule(block, family.output_projection)
+        return _Place(place, "output")
+    projection = _submodule(place, parts.output_projection)
     return _Place(projection, "input", _heads(model.config, projection))
 
 

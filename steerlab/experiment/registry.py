@@ -150,6 +150,8 @@ METHODS = {
     "random_caa": _random("steerlab.methods.caa:CAA", "caa"),
     "lora": Method("steerlab.methods.lora:LoRA", needs="labelled_texts", trains_through_model=True),
     "random_lora": _random("steerlab.methods.lora:LoRA", "lora"),
+    "cogsteer": Method("steerlab.methods.cogsteer:CogSteer", needs="labelled_texts", trains_through_model=True),
+    "random_cogsteer": _random("steerlab.methods.cogsteer:CogSteer", "cogsteer"),
 }
 
 _TRUTHFULNESS = Task(

@@ -26,10 +26,10 @@ from transformers.pytorch_utils import Conv1D
 
 from steerlab import sites
 from steerlab.data.splits import fitted_and_judging
-from steerlab.losses import linear_cross_entropy
+from steerlab.language_modelling import Text, batches, mean_loss
 from steerlab.methods import steer_files
 from steerlab.methods.protocol import Activations, check_strength
-from steerlab.models import ModelHandle, Tokenizer, encode, identity, pad, token_ends
+from steerlab.models import ModelHandle, Tokenizer, encode, identity, token_ends
 from steerlab.progress import progress
 from steerlab.sites import Site
 
@@ -209,15 +209,7 @@ def _redirected(factor: Tensor, generator: torch.Generator) -> Tensor:
 # ---- training ----
 
 
-@dataclass(frozen=True)
-class _Text:
-    """Token ids of a text; asked: places (from 1) of the tokens that count in the loss."""
-
-    ids: list[int]
-    asked: list[int]
-
-
-def _texts(tokenizer: Tokenizer, data: pd.DataFrame, rows: list[int], max_tokens: int) -> list[_Text]:
+def _texts(tokenizer: Tokenizer, data: pd.DataFrame, rows: list[int], max_tokens: int) -> list[Text]:
     """The wished texts among the rows, as this model reads them; raises ValueError where there is none to learn."""
     chosen = data.iloc[rows]
     chosen = chosen[chosen["label"] > 0]
@@ -228,7 +220,7 @@ def _texts(tokenizer: Tokenizer, data: pd.DataFrame, rows: list[int], max_tokens
         stops = token_ends(tokenizer, text)[:max_tokens]
         asked = [place for place in range(1, len(stops)) if stops[place] > start and stops[place - 1] < end]
         if asked:
-            texts.append(_Text(encode(tokenizer, text)[:max_tokens], asked))
+            texts.append(Text(encode(tokenizer, text)[:max_tokens], asked))
     if len(texts) < len(chosen):
         log.warning(
             "LoRA: %d of %d texts are longer than max_tokens and say nothing", len(chosen) - len(texts), len(chosen)
@@ -241,7 +233,7 @@ def _texts(tokenizer: Tokenizer, data: pd.DataFrame, rows: list[int], max_tokens
 def _train(
     model: Any,
     layers: Mapping[str, lora.Linear],
-    texts: Sequence[_Text],
+    texts: Sequence[Text],
     steps: int,
     batch_texts: int,
     learning_rate: float,
@@ -253,32 +245,12 @@ def _train(
     factors = [factor for layer in layers.values() for factor in _factors(layer)]
     adam = torch.optim.AdamW(factors, lr=learning_rate, weight_decay=0.0)
     with sites.modules(model, layers):
-        order = _order(len(texts), batch_texts, steps, generator)
+        order = batches(len(texts), batch_texts, steps, generator)
         for batch in progress(order, total=steps, desc=f"LoRA, seed {seed}", unit="step"):
-            loss = _loss(model, embeddings, [texts[place] for place in batch])
+            loss = mean_loss(model, embeddings, [texts[place] for place in batch])
             adam.zero_grad()
             loss.backward()
             adam.step()
             losses.append(loss.detach())
     if losses:
         log.info("LoRA: loss %.3f at the first of %d steps, %.3f at the last", losses[0], steps, losses[-1])
-
-
-def _loss(model: Any, embeddings: Tensor, texts: Sequence[_Text]) -> Tensor:
-    """Mean cross-entropy of the tokens asked for; logits are made of their states alone."""
-    ids, mask = pad([text.ids for text in texts], side="right", pad_id=0, device=model.device)
-    positions, site = (mask.cumsum(1) - 1).clamp(min=0), Site("lm_head_input")
-    with sites.without_head(model), sites.capture(model, [site]) as states:
-        model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False)
-    rows = torch.tensor([row for row, text in enumerate(texts) for _ in text.asked], device=model.device)
-    places = torch.tensor([place for text in texts for place in text.asked], device=model.device)
-    return linear_cross_entropy(states[site][rows, places - 1].float(), embeddings, ids[rows, places])
-
-
-def _order(texts: int, batch_texts: int, steps: int, generator: torch.Generator) -> Iterator[list[int]]:
-    """Batches of places, shuffled anew in every epoch."""
-    left: list[int] = []
-    for _ in range(steps):
-        left = left or torch.randperm(texts, generator=generator).tolist()
-        batch, left = left[:batch_texts], left[batch_texts:]
-        yield batch

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from steerlab.methods.lora import LoRA, _loss, _texts, adapted_paths
+from steerlab.language_modelling import mean_loss
+from steerlab.methods.lora import LoRA, _texts, adapted_paths
 from steerlab.models import as_read, encode
 from steerlab.tiny_models import FAMILIES, byte_tokenizer, tiny_config
 from tests.laws.subjects import handle, tiny_model, training_texts
@@ -37,7 +38,7 @@ def loss_of(family: str) -> float:
     model: Any = handle(family).load()
     texts = _texts(handle(family).info.tokenizer, DATA, WISHED, 256)
     with torch.no_grad():
-        return float(_loss(model, model.get_output_embeddings().weight, texts))
+        return float(mean_loss(model, model.get_output_embeddings().weight, texts))
 
 
 @EVERY_FAMILY
@@ -59,7 +60,7 @@ def test_the_loss_is_the_mean_cross_entropy_of_the_tokens_asked_for(family: str)
         with torch.no_grad():
             lines = model(torch.tensor([text.ids])).logits[0].log_softmax(-1)
         nlls += [-lines[place - 1, text.ids[place]] for place in text.asked]
-    found = _loss(model, model.get_output_embeddings().weight, texts)
+    found = mean_loss(model, model.get_output_embeddings().weight, texts)
     torch.testing.assert_close(found, torch.stack(nlls).mean(), rtol=1e-5, atol=1e-5)
 
 

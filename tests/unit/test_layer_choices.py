@@ -1,0 +1,39 @@
+"""The rules by which one block is picked."""
+
+import pytest
+
+from steerlab import layer_choices
+
+
+@pytest.mark.parametrize(("layers", "middle"), [(1, [0]), (2, [0, 1]), (3, [1]), (12, [4, 5, 6, 7])])
+def test_the_middle_third_lies_in_the_middle(layers: int, middle: list[int]) -> None:
+    assert list(layer_choices.middle_third(layers)) == middle
+
+
+@pytest.mark.parametrize("layers", range(1, 40))
+def test_the_buckets_are_every_block_once(layers: int) -> None:
+    assert [block for bucket in layer_choices.buckets(layers).values() for block in bucket] == list(range(layers))
+
+
+def test_validation_picks_the_best_of_the_middle_third_and_the_best_of_all() -> None:
+    choice = layer_choices.by_validation({0: 0.9, 4: 0.5, 5: 0.6, 7: 0.6, 11: 0.1}, 12)
+    assert choice["picks"] == {"validation_middle": 5, "validation": 0}
+    assert layer_choices.picked_layer(choice, "validation_middle") == 5
+
+
+def test_a_rule_that_the_choice_does_not_have_is_refused() -> None:
+    with pytest.raises(ValueError, match="'middle_peak' is none of this choice's: validation, validation_middle"):
+        layer_choices.picked_layer(layer_choices.by_validation({1: 0.0}, 3), "middle_peak")
+
+
+def test_validation_without_a_block_of_the_middle_third_is_refused() -> None:
+    with pytest.raises(ValueError, match="no block of the middle third"):
+        layer_choices.by_validation({0: 1.0, 11: 0.5}, 12)
+
+
+def test_another_layer_is_any_but_the_picked_one_and_the_seeds_own() -> None:
+    drawn = [layer_choices.another_layer(4, 2, seed) for seed in range(40)]
+    assert set(drawn) == {0, 1, 3}
+    assert drawn == [layer_choices.another_layer(4, 2, seed) for seed in range(40)]
+    with pytest.raises(ValueError, match="no other"):
+        layer_choices.another_layer(1, 0, 0)
