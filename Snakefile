@@ -20,6 +20,7 @@ include: "rules/generations.smk"
 include: "rules/scores.smk"
 include: "rules/metrics.smk"
 include: "rules/analyses.smk"
+include: "rules/classifiers.smk"
 include: "rules/figures.smk"
 include: "rules/report.smk"
 
@@ -64,6 +65,11 @@ rule hpr:
 rule slim:
     input:
         x.figures("slim"),
+
+
+rule cogsteer:
+    input:
+        x.figures("cogsteer"),
 
 
 rule figures:

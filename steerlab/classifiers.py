@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import pandas as pd
 import torch
@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, get_cosine_schedule_with_warmup
 from steerlab import sites
 from steerlab.data import glue
 from steerlab.methods import adaption_prompt, attention_prefix, bottleneck
-from steerlab.models import Tokenizer, encode, pad
+from steerlab.models import ModelHandle, Tokenizer, encode, pad
 from steerlab.progress import progress
 
 log = logging.getLogger(__name__)
@@ -51,6 +51,23 @@ class Training:
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """How a classifier is made, but for its layers and seed. intervention: a name in INTERVENTIONS, or "head" for none,
+    which has no layers; classes: 0 for a score; settings: the intervention's own, such as reduction or length."""
+
+    intervention: str
+    classes: int
+    settings: Mapping[str, Any]
+    training: Training
+
+    @classmethod
+    def of(cls, spec: Mapping[str, Any]) -> Self:
+        """From a spec with the keys intervention, classes, settings, training (the fields of Training)."""
+        named = {key: spec[key] for key in ("intervention", "classes", "settings")}
+        return cls(**named, training=Training(**spec["training"]))
+
+
+@dataclass(frozen=True)
 class Classifier:
     """An intervention (path -> module, as for `sites.modules`; empty for none) and a head on one model.
 
@@ -71,20 +88,12 @@ class Classifier:
         return sum(parameter.numel() for parameter in self.parameters)
 
 
-def make(
-    model: PreTrainedModel,
-    intervention: str,
-    layers: Sequence[int],
-    *,
-    classes: int,
-    generator: torch.Generator,
-    **settings: Any,
-) -> Classifier:
+def make(model: PreTrainedModel, recipe: Recipe, layers: Sequence[int], generator: torch.Generator) -> Classifier:
     """A classifier as it is before training.
 
-    intervention: a name in INTERVENTIONS, or "head" for none, which has no layers; settings: its own, such as reduction
-    or length. classes: 0 for a score. Raises ValueError for another name, SiteError for a layer that is not there.
+    Raises ValueError for an unknown intervention, SiteError for a layer that is not there.
     """
+    intervention, classes = recipe.intervention, recipe.classes
     if intervention != "head" and intervention not in INTERVENTIONS:
         raise ValueError(f"no intervention {intervention!r}; choose one of head, {', '.join(INTERVENTIONS)}")
     head = nn.utils.skip_init(nn.Linear, model.config.hidden_size, max(classes, 1))
@@ -94,7 +103,7 @@ def make(
     learnt: list[nn.Parameter] = []
     if intervention != "head":
         fresh, trained = INTERVENTIONS[intervention]
-        replacements = fresh(model, layers, generator=generator, **settings)
+        replacements = fresh(model, layers, generator=generator, **recipe.settings)
         learnt = trained(replacements)
     return Classifier(model, replacements, learnt, head.to(model.device), classes)
 
@@ -152,24 +161,16 @@ def predict(
 
 
 def fit_and_predict(
-    model: PreTrainedModel,
-    tokenizer: Tokenizer,
-    fitted: pd.DataFrame,
-    asked: pd.DataFrame,
-    *,
-    intervention: str,
-    layers: Sequence[int],
-    classes: int,
-    settings: Mapping[str, Any],
-    training: Training,
-    seed: int,
+    model: ModelHandle, fitted: pd.DataFrame, asked: pd.DataFrame, recipe: Recipe, *, layers: Sequence[int], seed: int
 ) -> pd.DataFrame:
     """The predictions for the rows `asked` of a classifier that learnt from the rows `fitted`: as `predict`, and
     parameters, the count of what the intervention learnt. The seed sets what is drawn at the start and the order."""
+    tokenizer, training = model.info.tokenizer, recipe.training
     generator = torch.Generator().manual_seed(seed)
-    classifier = make(model, intervention, layers, classes=classes, generator=generator, **settings)
+    classifier = make(model.load(), recipe, layers, generator)
     where = "" if not layers else f", block {layers[0]}" if len(layers) == 1 else f", {len(layers)} blocks"
-    train(classifier, tokenizer, fitted, training, generator=generator, desc=f"{intervention}{where}, seed {seed}")
+    what = f"{recipe.intervention}{where}, seed {seed}"
+    train(classifier, tokenizer, fitted, training, generator=generator, desc=what)
     read = {"batch_rows": 2 * training.batch_rows, "max_tokens": training.max_tokens}
     return predict(classifier, tokenizer, asked, **read).assign(parameters=classifier.count)
 

@@ -11,8 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 
+from steerlab.data import glue as glue_data
 from steerlab.data import sources
-from steerlab.experiment import codes, figures, names, plan, resources, specs
+from steerlab.experiment import codes, figures, glue, names, plan, resources, specs
 from steerlab.experiment.cells import Cell, Instance, all_cells, instance
 from steerlab.experiment.config import ConfigError, check
 from steerlab.experiment.registry import FIGURES, METHODS, TASKS, Method
@@ -47,6 +48,7 @@ def _needed_sources(config: dict) -> set[str]:
     needed |= set(specs.CALIBRATED_ON) if specs.calibrates(config) else set()
     drawn = figures.drawn(config, {cell.key: cell for cell in all_cells(config)})
     needed |= {"ordinary_text"} if "ordinary_text" in {figure for _, figure in drawn} else set()
+    needed |= {glue_data.source(task) for task in config["glue"]["tasks"]}
     return {name for name in needed if name}
 
 
@@ -54,6 +56,7 @@ def _all_models(config: dict) -> list[str]:
     """The models of all cells and judges, and those that they are made from."""
     asked = [cell.model for cell in all_cells(config)] + [judge for judge in specs.judges(config) if judge != "base"]
     asked += specs.answer_judges(config).values()
+    asked += config["run"]["models"] if config["glue"]["tasks"] else []
     made_from = [config["models"][model]["of"] for model in asked if config["models"][model]["kind"] == "rotated"]
     return list(dict.fromkeys(asked + made_from))
 
@@ -85,7 +88,12 @@ class Experiment:
     def summary(self) -> str:
         """What is printed before a run: where models run, and how much is asked of them."""
         where = ", ".join(f"{key}: {self.config[key]}" for key in ("device", "dtype", "store"))
-        return f"{where}\nplan: {plan.summary(plan.counted(self.config))}"
+        return f"{where}\nplan: {plan.summary(plan.counted(self.config))}{self.glue.summary}"
+
+    @property
+    def glue(self) -> glue.Glue:
+        """What concerns GLUE."""
+        return glue.Glue(self.config, self.doors)
 
     @property
     def gpu(self) -> int:
@@ -119,7 +127,8 @@ class Experiment:
 
     def spec(self, rule: str, wildcards: Iterable[tuple[str, str]] = ()) -> str:
         """Sorted JSON of exactly the leaves that change the bytes of the rule's output."""
-        return json.dumps(getattr(specs, rule)(self.config, self.doors, **dict(wildcards)), sort_keys=True)
+        room = glue if hasattr(glue, rule) else specs
+        return json.dumps(getattr(room, rule)(self.config, self.doors, **dict(wildcards)), sort_keys=True)
 
     def code(self, rule: str, methods: Sequence[str] = (), **named: str) -> str:
         """Digest of the rule's script with the package modules it imports, and those it loads by name.
@@ -304,8 +313,8 @@ class Experiment:
 
     @property
     def metrics(self) -> list[str]:
-        """The metrics of all cells."""
-        return [_of_cell(names.METRICS, cell) for cell in self.cells.values()]
+        """The metrics of all cells, and GLUE's."""
+        return [_of_cell(names.METRICS, cell) for cell in self.cells.values()] + self.glue.metrics
 
     def figures(self, group: str | None = None, pattern: str = names.FIGURE) -> list[str]:
         """The figures that the configuration has the cells for, all or those of a group."""

@@ -3,7 +3,7 @@
 `inputs` gives files by kind; scripts/plot_figure.py reads them and passes them on by name: `metrics`, `choices`,
 `parameters` (of steers), `directions`, `spectrum`, `coordinates`, `evidence`, `guesses` (of an interpretation), `grid`,
 `statistics` and `reliability` (of a calibration), `accuracies` (of probes), `coverage` (of maps), `norms`,
-`texts` (ordinary ones under steers).
+`texts` (ordinary ones under steers), `comparisons` (of GLUE's classifiers), `costs` (of their training).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from steerlab.data import sources
-from steerlab.experiment import names
+from steerlab.experiment import glue, names
 from steerlab.experiment.cells import Cell, all_cells, instance, is_chosen, seeds_of
 from steerlab.experiment.registry import FIGURES, METHODS, TASKS
 
@@ -92,6 +92,8 @@ def arguments(config: dict, model: str, figure: str) -> dict[str, Any]:
             return {"model": model}
         case "ordinary_text":
             return {"model": model, **config["metrics"]}
+        case "glue":
+            return {"model": model, "rule": config["glue"]["layer_rule"]}
         case "calibration":
             return {"scorers": specs.calibrated_scorers(config), "shipped": not specs.calibrates(config)}
         case "replication":
@@ -239,6 +241,12 @@ def _ablations(config: dict, cells: Cells, model: str, of: str) -> dict[str, lis
     return {"metrics": metrics} if len(found) > 1 else {}
 
 
+def _glue(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
+    of = glue.Glue(config, {})
+    comparisons, costs = of.comparisons(model), of.costs(model)
+    return ({"comparisons": comparisons} if comparisons else {}) | ({"costs": costs} if costs else {})
+
+
 _INPUTS = {
     "toxicity": _toxicity,
     "calibration": _calibration,
@@ -266,6 +274,7 @@ _INPUTS = {
     "slim_coverage": partial(_of_seeds, method="slim", kind="coverage", pattern=names.COVERAGE),
     "ordinary_text": partial(_of_seeds, method="slim", kind="texts", pattern=names.ORDINARY_TEXT),
     "slim_ablations": partial(_ablations, of="slim"),
+    "glue": _glue,
 }
 
 

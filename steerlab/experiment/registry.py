@@ -110,7 +110,7 @@ class Figure:
     """
 
     module: str
-    group: Literal["comparison", "lm_steer", "hpr", "slim"]
+    group: Literal["comparison", "lm_steer", "hpr", "slim", "cogsteer"]
     across_models: bool = False
 
 
@@ -225,4 +225,5 @@ FIGURES = {
     "slim_coverage": Figure("steerlab.figures.slim_coverage", "slim"),
     "ordinary_text": Figure("steerlab.figures.ordinary_text", "slim"),
     "slim_ablations": Figure("steerlab.figures.ablations", "slim"),
+    "glue": Figure("steerlab.figures.glue", "cogsteer"),
 }

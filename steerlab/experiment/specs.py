@@ -8,6 +8,7 @@ import re
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
+from steerlab.data import glue as glue_data
 from steerlab.data import sources
 from steerlab.experiment import cells, figures
 from steerlab.experiment.codes import ROOT, code_digest, file_digest
@@ -249,10 +250,17 @@ def plot_figure(config: dict, doors: dict, *, model: str, figure: str) -> dict:
 
 def _sample_data(config: dict, doors: dict, figure: str) -> str:
     """What a caption says of sample data: nothing, that all is, or which part is."""
-    rests_on = {"what the steers learnt from": _training_source(config, figure_task(figure))}
-    rests_on |= {"the texts": "ordinary_text"} if figure == "ordinary_text" else {}
+    if figure == "glue":
+        rests_on = {f"the rows of {task}": glue_data.source(task) for task in config["glue"]["tasks"]}
+    else:
+        rests_on = _rests_on(config, figure)
     sample = [what for what, source in rests_on.items() if doors.get(source) == "sample"]
     return "sample data" + ("" if len(sample) == len(rests_on) else f" ({sample[0]})") if sample else ""
+
+
+def _rests_on(config: dict, figure: str) -> dict[str, str]:
+    rests_on = {"what the steers learnt from": _training_source(config, figure_task(figure))}
+    return rests_on | ({"the texts": "ordinary_text"} if figure == "ordinary_text" else {})
 
 
 def figure_task(figure: str) -> str:
@@ -267,7 +275,13 @@ WITHOUT_INTERVALS = ("calibration", "directions", "evidence", "spectrum", "slim_
 CALIBRATED_ON = ("scored_continuations", "scored_comments")
 
 
-GROUPS = {"comparison": "Methods side by side", "lm_steer": "LM-Steer", "hpr": "HPR and truthfulness", "slim": "SLIM"}
+GROUPS = {
+    "comparison": "Methods side by side",
+    "lm_steer": "LM-Steer",
+    "hpr": "HPR and truthfulness",
+    "slim": "SLIM",
+    "cogsteer": "CogSteer",
+}
 
 
 def build_report(config: dict, doors: dict) -> dict:
@@ -429,6 +443,7 @@ def _is_classifier(line: TextScorer) -> bool:
 
 
 def _compute(config: dict) -> dict:
+    """Where models run, and what they run on."""
     where = {key: config[key] for key in ("device", "dtype", "attention", "threads")}
     return where | {"versions": _versions("torch", "transformers")}
 
