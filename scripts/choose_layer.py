@@ -13,7 +13,7 @@ def run(*, predictions: Path, choice: Path, spec: dict) -> None:
     from steerlab.metrics import glue
 
     swept = pd.read_parquet(predictions)
-    scores = glue.by_layer(swept.assign(split="dev"), spec["metric"])
+    scores = glue.by_layer(swept, spec["metric"])
     found = layer_choices.by_validation(scores, int(swept.blocks.iloc[0]))
     about = {"metric": spec["metric"], "rows": int(swept.groupby(["layer", "seed"]).size().iloc[0])}
     store.write_json(choice, found | about | {"seeds": sorted(map(int, swept.seed.unique()))})

@@ -14,10 +14,10 @@ def run(*, swept: list[Path], trained: list[Path], metrics: Path, spec: dict) ->
     about = {"model": spec["model"], "task": spec["task"]}
     frames = []
     for path in swept:  # .../<intervention>/<task>/dev/layers.parquet
-        frames.append(pd.read_parquet(path).assign(split="dev", intervention=path.parts[-4], layers="swept", **about))
+        frames.append(pd.read_parquet(path).assign(intervention=path.parts[-4], layers="swept", **about))
     for path in trained:  # .../<intervention>/<task>/test/<layers>/<seed>.parquet
         of = {"intervention": path.parts[-5], "layers": path.parts[-2]}
-        frames.append(pd.read_parquet(path).assign(split="test", **of, **about))
+        frames.append(pd.read_parquet(path).assign(**of, **about))
     found = pd.concat([frame.astype({"layer": "Int64"}) for frame in frames], ignore_index=True)
     intervals = {key: spec[key] for key in ("resamples", "confidence")}
     glue.table(found, spec["metric"], **intervals).to_csv(metrics, index=False)

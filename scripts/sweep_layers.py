@@ -25,7 +25,7 @@ def run(*, model: Path, table: Path, predictions: Path, spec: dict, work: Path) 
     def compute(index: int) -> pd.DataFrame:
         layer, seed = pairs[index]
         found = classifiers.fit_and_predict(handle, fitted, asked, recipe, layers=[layer], seed=seed)
-        return found.assign(layer=layer, seed=seed, blocks=blocks)
+        return found.assign(split=asked.split, layer=layer, seed=seed, blocks=blocks)
 
     shards = [f"{layer:03d}-{seed}" for layer, seed in pairs]
     made = store.resume(work, shards, compute, desc=f"layers, {spec['intervention']}", unit="layer")

@@ -22,7 +22,8 @@ def run(*, model: Path, table: Path, choice: list[Path], predictions: Path, spec
     recipe = classifiers.Recipe.of(spec)
     found = classifiers.fit_and_predict(handle, fitted, asked, recipe, layers=layers, seed=spec["seed"])
     one = layers[0] if len(layers) == 1 else None
-    found.assign(layer=pd.array([one] * len(found), dtype="Int64"), seed=spec["seed"]).to_parquet(predictions)
+    where = {"layer": pd.array([one] * len(found), dtype="Int64"), "blocks": blocks}
+    found.assign(**where, split=asked.split, seed=spec["seed"]).to_parquet(predictions, index=False)
 
 
 if "snakemake" in globals():

@@ -15,7 +15,7 @@ from steerlab.metrics.bootstrap import Array, Estimate
 
 METRICS = ("accuracy", "matthews", "pearson")
 COLUMNS = ["model", "task", "split", "intervention", "layers", "layer", "seed", "against"]
-COLUMNS += ["metric", "value", "low", "high", "n", "parameters"]
+COLUMNS += ["metric", "value", "low", "high", "n", "parameters", "blocks"]
 AGAINST = ("random", "all")  # what the picked layer is compared with, on the same rows
 _SETTING = ["split", "intervention", "layers", "layer"]
 
@@ -59,7 +59,7 @@ def table(predictions: pd.DataFrame, metric: str, *, resamples: int, confidence:
     """The metric of every classifier and over its seeds, and what the picked layer gains on others.
 
     predictions: model, task, split, intervention, layers, layer (pandas' NA where it is none or several), seed, id,
-    label, prediction, parameters; of one model and task. Returns COLUMNS: a row a seed, and one with seed "all"; rows
+    label, prediction, parameters, blocks (of the model); of one model and task. Returns COLUMNS: a row a seed, and one with seed "all"; rows
     with `against` hold the picked layer's value less that of the layers so named, of the same intervention.
     Raises ValueError where classifiers that are compared were asked about other rows.
     """
@@ -70,6 +70,7 @@ def table(predictions: pd.DataFrame, metric: str, *, resamples: int, confidence:
     grouping = [name for name in _SETTING if name != "layer"]
     for key, group in predictions.groupby([*grouping, predictions.layer.where(predictions.split == "dev", -1)]):
         here = about | dict(zip(_SETTING, key)) | {"against": "", "parameters": int(group.parameters.iloc[0])}
+        here["blocks"] = int(group.blocks.iloc[0])
         wide = _wide(group)
         found[key[:-1]] = wide
         for seed in [*(wide.columns if len(wide.columns) > 1 else ()), "all"]:
@@ -83,7 +84,7 @@ def table(predictions: pd.DataFrame, metric: str, *, resamples: int, confidence:
             if base is not None:
                 here = about | {"split": split, "intervention": intervention, "layers": layers, "seed": "all"}
                 rows.append(here | {"against": other} | _estimated(metric, wide, base, intervals))
-    return pd.DataFrame(rows).reindex(columns=COLUMNS).astype({"layer": "Int64", "parameters": "Int64"})
+    return pd.DataFrame(rows).reindex(columns=COLUMNS).astype(dict.fromkeys(("layer", "parameters", "blocks"), "Int64"))
 
 
 def by_layer(predictions: pd.DataFrame, metric: str) -> dict[int, float]:
@@ -135,5 +136,3 @@ def _of_sums(metric: str, sums: Array) -> Array:
     with np.errstate(invalid="ignore", divide="ignore"):
         value = (n * xy - x * y) / np.sqrt(spread)
     return np.where(constant, 0.0 if metric == "matthews" else np.nan, value)
-
-
