@@ -83,7 +83,7 @@ def of_split(table: pd.DataFrame, split: str) -> pd.DataFrame:
 
 
 def parts(text: str, second: str | None) -> tuple[str, str]:
-    """The one or two pieces that a model reads in a row, the second with what stands between; "" where there is none."""
+    """The pieces that a model reads in a row, the second with what stands between; "" where there is none."""
     return text, "" if second is None else f"{_BETWEEN}{second}"
 
 

@@ -2,8 +2,8 @@
 
 label is +1.0 for civil or positive, -1.0 for toxic or negative, between for rated texts, NaN for a prompt of no class.
 The formats of generations, of Perspective's scores, of questions (steerlab.data.questions) and of GLUE
-(steerlab.data.glue_files) have other columns, which they name. A row that cannot be read means that file and loader disagree: all such rows are reported with their lines,
-none is loaded.
+(steerlab.data.glue_files) have other columns, which they name. A row that cannot be read means that file and loader
+disagree: all such rows are reported with their lines, none is loaded.
 """
 
 import gzip

@@ -1,7 +1,7 @@
 """Every file name of the workflow, as a pattern with wildcards: the only place that names files.
 
 {method} is a method or a variant of one; {judge} the model whose perplexity is taken, "base" for the unsteered model;
-{intervention} what bends a frozen model for a classifier, in the blocks that {layers} says: picked, random, all, none or one;
+{intervention} what bends a frozen model for a classifier, in the blocks of {layers}: picked, random, all, none or one;
 {part} the labelled texts that a fit sees, "fitted", or those of the test split, "test".
 """
 

@@ -1,4 +1,4 @@
-"""CogSteer's selective layers on GLUE: the dev metric layer by layer, the test metric of what is compared, what it costs.
+"""CogSteer's selective layers on GLUE: the dev metric layer by layer, the test metric of what is compared, its cost.
 
 Above, a curve an intervention over the layers of the sweep, the middle third of the depth shaded, the picked layer
 ringed. Below, large points are the test metric over all seeds with its interval, small points the seeds. At the bottom,
@@ -22,11 +22,11 @@ from steerlab.metrics.bootstrap import CONFIDENCE
 FIGURE = "glue"
 COLUMNS = glue.COLUMNS
 COSTS = {
-    "parameters": "Learnt parameters,\nthousands",
+    "parameters": "Parameters,\nthousands",
     "seconds": "Seconds\na training step",
     "peak_mib": "Peak memory,\nMiB",
 }
-METRICS = {"accuracy": "Accuracy", "matthews": "Matthews correlation", "pearson": "Pearson correlation"}
+METRICS = {"accuracy": "accuracy", "matthews": "Matthews correlation", "pearson": "Pearson correlation"}
 INTERVENTIONS = {
     "head": ("head alone", "#666666"),
     "bottleneck": ("bottleneck", style.COLOURS["cogsteer"]),
@@ -40,7 +40,7 @@ RULES = {
     "peak": "the one that goes best with reading times",
 }
 
-_LINE, _SWEEP, _COST = 0.22, 1.7, 0.75  # inches: a row of points, a sweep with its axes, those of the costs
+_LINE, _SWEEP, _COST = 0.22, 1.75, 0.85  # inches: a row of points, a sweep with its axes, those of the costs
 _PALE = 0.55  # share of white in a control's colour
 _ORDER = {"none": 0, "picked": 1, "random": 2}
 
@@ -75,7 +75,7 @@ def plot(table: pd.DataFrame) -> Figure:
     swept, test = table[table.split == "dev"], table[(table.split == "test") & (table.against == "")]
     costs = table[table.split == "training"]
     tasks = list(dict.fromkeys(table.task))
-    columns = min(3, swept.task.nunique())
+    columns = min(2, swept.task.nunique())
     lines = -(-swept.task.nunique() // columns) if columns else 0
     compared = _compared(test)
     heights = [_SWEEP] * lines + [0.75 + _LINE * (len(compared) * len(tasks) + len(tasks))]
@@ -109,7 +109,7 @@ def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, s
     return {
         "model": selection.listed(table.model.dropna().unique()),
         "tasks": selection.listed(TASKS[task].title for task in dict.fromkeys(own.task)),
-        "metrics": selection.listed(METRICS[name].lower() for name in dict.fromkeys(own.metric)),
+        "metrics": selection.listed(METRICS[name] for name in dict.fromkeys(own.metric)),
         "interventions": selection.listed(_named(name) for name in dict.fromkeys(own.intervention) if name != "head"),
         "rule": RULES[table.rule.iloc[0]],
         "picks": "; ".join(_picked(row) for row in own[own.layers == "picked"].to_dict("records")),
@@ -135,8 +135,9 @@ def _sweep(panel: Axes, swept: pd.DataFrame, test: pd.DataFrame, task: str) -> N
         panel.plot(at.layer, at.value, "o", zorder=5, **_RING, color=colour)
     panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     panel.set_xlim(-0.7, int(swept.blocks.iloc[0]) - 0.3)
-    panel.set_xlabel(f"Block ({TASKS[task].title})")
-    panel.set_ylabel(f"{METRICS[swept.metric.iloc[0]]},\ndev rows")
+    panel.set_xlabel("Block")
+    panel.set_ylabel("On dev rows")
+    panel.set_title(TASKS[task].title, fontweight="bold", loc="left")
     panel.grid(axis="y")
 
 
@@ -151,10 +152,9 @@ def _tested(panel: Axes, test: pd.DataFrame, compared: list[tuple[str, str]]) ->
     y, ticks = -1.0, {}
     for task, rows in test.groupby("task", sort=False):
         y += 1.0
-        title = f"{TASKS[str(task)].title}: {METRICS[rows.metric.iloc[0]].lower()}"
         written = panel.annotate(
-            title, (0, y), xycoords=panel.get_yaxis_transform(), xytext=(3, 0), textcoords="offset points", va="center",
-            fontweight="bold", annotation_clip=False,
+            f"{TASKS[str(task)].title}: {METRICS[rows.metric.iloc[0]]}", (0, y), xycoords=panel.get_yaxis_transform(),
+            xytext=(3, 0), textcoords="offset points", va="center", fontweight="bold", annotation_clip=False,
         )  # fmt: skip
         written.set_in_layout(False)
         for key in compared:
@@ -164,7 +164,7 @@ def _tested(panel: Axes, test: pd.DataFrame, compared: list[tuple[str, str]]) ->
             ticks[y] = _label(*key)
     panel.set_yticks(list(ticks), list(ticks.values()))
     panel.set_ylim(y + 0.9, -0.6)
-    panel.set_xlabel(" or ".join(METRICS[name] for name in dict.fromkeys(test.metric)) + ", test rows")
+    panel.set_xlabel("On test rows: " + " or ".join(METRICS[name] for name in dict.fromkeys(test.metric)))
     _plain(panel)
     panel.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
 
@@ -189,7 +189,7 @@ def _costs(panels: list[Axes], costs: pd.DataFrame) -> None:
         panel.set_ylim(len(compared) - 0.4, -0.6)
         panel.set_xlabel(label)
         _plain(panel)
-        panel.set_xlim(left=0)
+        panel.set_xlim(left=-0.06 * panel.get_xlim()[1])
         panel.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
 
 
@@ -245,9 +245,9 @@ def _cost_words(costs: pd.DataFrame) -> str:
         if {"picked", "all"} <= set(of.index):
             one, full = of.loc["picked"], of.loc["all"]
             said.append(
-                f"the {_named(intervention)} in the picked layer has {_percent(one.parameters, full.parameters)} of the "
-                f"parameters of that in all layers, a step takes {_percent(one.seconds, full.seconds)} of the seconds, "
-                f"and the peak of memory is {_percent(one.peak_mib, full.peak_mib)}"
+                f"the {_named(intervention)} in the picked layer has {_percent(one.parameters, full.parameters)} of "
+                f"the parameters of that in all layers, a step takes {_percent(one.seconds, full.seconds)} of the "
+                f"seconds, and the peak of memory is {_percent(one.peak_mib, full.peak_mib)}"
             )
     return "; ".join(said)
 

@@ -1,8 +1,8 @@
 """Prefix tuning of chosen blocks: learnt keys and values that every token of a block's attention may look at.
 
 Source: Li and Liang 2021, "Prefix-Tuning". CogSteer gives one block a prefix of 30 and the others none, which peft
-cannot, as it keeps all prefixes in one cache. As in the library that CogSteer uses, and unlike peft, the tokens keep the
-positions that they have without a prefix.
+cannot, as it keeps all prefixes in one cache. As in the library that CogSteer uses, and unlike peft, the tokens keep
+the positions that they have without a prefix.
 """
 
 import inspect

@@ -59,8 +59,9 @@ def table(predictions: pd.DataFrame, metric: str, *, resamples: int, confidence:
     """The metric of every classifier and over its seeds, and what the picked layer gains on others.
 
     predictions: model, task, split, intervention, layers, layer (pandas' NA where it is none or several), seed, id,
-    label, prediction, parameters, blocks (of the model); of one model and task. Returns COLUMNS: a row a seed, and one with seed "all"; rows
-    with `against` hold the picked layer's value less that of the layers so named, of the same intervention.
+    label, prediction, parameters, blocks (of the model); of one model and task. Returns COLUMNS: a row a seed, and one
+    with seed "all"; rows with `against` hold the picked layer's value less that of the layers so named, of the same
+    intervention.
     Raises ValueError where classifiers that are compared were asked about other rows.
     """
     intervals = {"resamples": resamples, "confidence": confidence}
