@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import pandas as pd
 import torch
@@ -96,7 +96,7 @@ def make(model: PreTrainedModel, recipe: Recipe, layers: Sequence[int], generato
     intervention, classes = recipe.intervention, recipe.classes
     if intervention != "head" and intervention not in INTERVENTIONS:
         raise ValueError(f"no intervention {intervention!r}; choose one of head, {', '.join(INTERVENTIONS)}")
-    head = nn.utils.skip_init(nn.Linear, model.config.hidden_size, max(classes, 1))
+    head = cast(nn.Linear, nn.utils.skip_init(nn.Linear, model.config.hidden_size, max(classes, 1)))
     nn.init.normal_(head.weight, std=HEAD_STD, generator=generator)
     nn.init.zeros_(head.bias)
     replacements: dict[str, nn.Module] = {}

@@ -69,7 +69,7 @@ def make_table(task: str, door: str, folder: Path, rows: Mapping[str, int | None
     train = _unique(published[published.split == "train"])
     alone = train[~train.id.duplicated(keep=False) & ~train.id.isin(set(test.id))]
     log.info("%s: %d training rows, %d of them under one label and in no test row", task, len(train), len(alone))
-    is_dev = alone.text.map(lambda text: share(text, "GLUE dev") < DEV_SHARE)
+    is_dev = alone.text.map(lambda text: share(str(text), "GLUE dev") < DEV_SHARE)
     splits = {"train": alone[~is_dev], "dev": alone[is_dev], "test": test}
     parts = [_first(part, rows[name]).assign(split=name) for name, part in splits.items()]
     if empty := [name for name, part in zip(splits, parts) if part.empty]:
@@ -105,5 +105,5 @@ def _unique(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _first(rows: pd.DataFrame, n: int | None) -> pd.DataFrame:
-    order = rows.id.map(lambda id: share(id, "order"))
+    order = rows.id.map(lambda id: share(str(id), "order"))
     return rows.loc[order.sort_values(kind="stable").index[:n]]

@@ -5,12 +5,10 @@ ringed. Below, large points are the test metric over all seeds with its interval
 where it was measured: learnt parameters, seconds a training step, the largest memory.
 """
 
-import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.gridspec import GridSpec
 from matplotlib.ticker import MaxNLocator
 
 from steerlab import layer_choices
@@ -41,7 +39,7 @@ RULES = {
 }
 
 _LINE, _SWEEP, _COST = 0.22, 1.75, 0.85  # inches: a row of points, a sweep with its axes, those of the costs
-_PALE = 0.55  # share of white in a control's colour
+_PALE = 0.5  # of a control: the share of its intervention's colour, the rest is white
 _ORDER = {"none": 0, "picked": 1, "random": 2}
 
 
@@ -75,26 +73,26 @@ def plot(table: pd.DataFrame) -> Figure:
     swept, test = table[table.split == "dev"], table[(table.split == "test") & (table.against == "")]
     costs = table[table.split == "training"]
     tasks = list(dict.fromkeys(table.task))
-    columns = min(2, swept.task.nunique())
+    compared, columns = _compared(test), min(2, swept.task.nunique())
     lines = -(-swept.task.nunique() // columns) if columns else 0
-    compared = _compared(test)
-    heights = [_SWEEP] * lines + [0.75 + _LINE * (len(compared) * len(tasks) + len(tasks))]
+    heights = [_SWEEP * lines] if lines else []
+    heights += [0.75 + _LINE * (len(compared) + 1) * len(tasks)]
     heights += [_COST + _LINE * len(_compared(costs))] if len(costs) else []
     with style.context():
         figure = Figure(figsize=(style.WIDTH, 0.35 + sum(heights)), layout="constrained")
-        grid = GridSpec(len(heights), 6, figure=figure, height_ratios=heights)
-        for place, task in enumerate(dict.fromkeys(swept.task)):
-            wide = 6 // columns
-            at = grid[place // columns, wide * (place % columns) : wide * (place % columns + 1)]
-            _sweep(figure.add_subplot(at), swept[swept.task == task], test[test.task == task], task)
-        _tested(figure.add_subplot(grid[lines, :]), test, compared)
+        parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+        if lines:
+            panels = parts[0].subplots(lines, columns, squeeze=False).ravel()
+            for panel, task in zip(panels, dict.fromkeys(swept.task)):
+                _sweep(panel, swept[swept.task == task], test[test.task == task], task)
+            for panel in panels[swept.task.nunique() :]:
+                panel.set_visible(False)
+        _tested(parts[1 if lines else 0].subplots(), test, compared)
         if len(costs):
-            panels = [figure.add_subplot(grid[-1, 2 * place : 2 * place + 2]) for place in range(3)]
-            _costs(panels, costs)
+            _costs(list(parts[-1].subplots(1, len(COSTS))), costs)
         shown = [name for name in INTERVENTIONS if name in set(swept.intervention)]
         named = [marks.pooled_handle(INTERVENTIONS[name][0], color=INTERVENTIONS[name][1]) for name in shown]
-        seeds = marks.seed_handle(test)
-        marks.legend(figure, [*named, *_ring(shown), *seeds])
+        marks.legend(figure, [*named, *_ring(shown), *marks.seed_handle(test)])
     return figure
 
 
@@ -105,7 +103,7 @@ def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, s
     test = table[(table.split == "test") & (table.seed == "all")]
     own, gained = test[test.against == ""], test[test.against != ""]
     single = table[(table.split == "test") & (table.against == "")]
-    seeds = [max(1, of.seed.nunique() - (of.seed != "all").any()) for _, of in single.groupby("task")]
+    seeds = [max(1, len(set(of.seed) - {"all"})) for _, of in single.groupby("task")]
     return {
         "model": selection.listed(table.model.dropna().unique()),
         "tasks": selection.listed(TASKS[task].title for task in dict.fromkeys(own.task)),
@@ -224,7 +222,8 @@ def _colour(intervention: str, layers: str) -> str:
     own = INTERVENTIONS[intervention][1]
     if layers == "all":
         return "#000000"
-    return mpl.colors.to_hex([1 - (1 - _PALE) * (1 - part) for part in to_rgb(own)]) if layers == "random" else own
+    red, green, blue = (1 - _PALE * (1 - part) for part in to_rgb(own))
+    return to_hex((red, green, blue)) if layers == "random" else own
 
 
 def _picked(row: dict) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from steerlab.metrics import bootstrap
 from steerlab.metrics.bootstrap import Array, Estimate
@@ -20,7 +21,7 @@ AGAINST = ("random", "all")  # what the picked layer is compared with, on the sa
 _SETTING = ["split", "intervention", "layers", "layer"]
 
 
-def score(metric: str, labels: Sequence[float], predictions: Sequence[float]) -> float:
+def score(metric: str, labels: ArrayLike, predictions: ArrayLike) -> float:
     """The metric of predictions for rows with these labels.
 
     Where all predictions, or all labels, are the same, Matthews' correlation is 0 and Pearson's NaN, as in
@@ -96,7 +97,7 @@ def by_layer(predictions: pd.DataFrame, metric: str) -> dict[int, float]:
     if others := sorted(set(predictions.split) - {"dev"}):
         raise ValueError(f"glue: predictions of split {others[0]} were given; choose a layer by dev rows alone")
     groups = predictions.groupby(["layer", "seed"])
-    scores = groups.apply(lambda rows: score(metric, rows.label, rows.prediction))
+    scores = groups.apply(lambda rows: score(metric, rows.label.to_numpy(), rows.prediction.to_numpy()))
     return {int(layer): float(value) for layer, value in scores.groupby("layer").mean().items()}  # pyright: ignore
 
 
