@@ -1,4 +1,4 @@
-"""Classifiers on a frozen model: what is learnt and what is not, and each intervention beside its definition or peft's."""
+"""Classifiers on a frozen model: what is learnt and what is not; interventions beside their definition or peft."""
 
 from collections.abc import Sequence
 from typing import Any
