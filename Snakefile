@@ -20,6 +20,7 @@ include: "rules/generations.smk"
 include: "rules/scores.smk"
 include: "rules/metrics.smk"
 include: "rules/analyses.smk"
+include: "rules/classifiers.smk"
 include: "rules/figures.smk"
 include: "rules/report.smk"
 

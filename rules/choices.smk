@@ -27,11 +27,11 @@ rule choose_layer_by_sweep:
         metrics=x.swept_metrics,
         model=names.MODEL,
     output:
-        choice=names.LAYER_CHOICE,
+        choice=names.SWEEP_CHOICE,
     log:
-        names.log(names.LAYER_CHOICE),
+        names.log(names.SWEEP_CHOICE),
     benchmark:
-        names.benchmark(names.LAYER_CHOICE)
+        names.benchmark(names.SWEEP_CHOICE)
     conda:
         "../envs/torch.yaml"
     params:

@@ -27,3 +27,5 @@ wildcard_constraints:
     judge=r"[^/]+",
     measure=r"\w+",
     figure=r"\w+",
+    intervention=r"\w+",
+    layers=r"\w+",

@@ -7,7 +7,7 @@ A choice has `candidates`, a row a block with its figures, and `picks`, the bloc
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -138,3 +138,35 @@ def another_layer(layers: int, picked: int, seed: int) -> int:
     if not others:
         raise ValueError("a model of one block has no other to draw")
     return random.Random(f"another layer {seed}").choice(others)
+
+
+def named(
+    name: str, layers: int, choice: Mapping[str, Any] | None = None, *, rule: str = "", seed: int = 0
+) -> list[int]:
+    """The blocks that a name stands for: "none", "all", "picked" (of the choice, by the rule), "random" (any but the
+    picked one, drawn by the seed), or the index of one.
+
+    Raises ValueError for another name, a block that the model has not, or a pick without a choice.
+    """
+    if name in ("none", "all"):
+        return list(range(layers)) if name == "all" else []
+    if name in ("picked", "random"):
+        if choice is None:
+            raise ValueError(f"layers {name!r} are to come from a choice, but none was made; choose a layer first")
+        picked = picked_layer(choice, rule)
+        return [picked if name == "picked" else another_layer(layers, picked, seed)]
+    if not name.isdecimal() or int(name) >= layers:
+        raise ValueError(f"layers {name!r} of {layers}: give picked, random, all, none or an index up to {layers - 1}")
+    return [int(name)]
+
+
+def swept(asked: str | Sequence[int], layers: int) -> list[int]:
+    """The blocks of a sweep: those of the "middle" third, "all", or the ones listed.
+
+    Raises ValueError for a block that the model has not.
+    """
+    if isinstance(asked, str):
+        return list({"middle": middle_third(layers), "all": range(layers)}[asked])
+    if missing := sorted(set(asked) - set(range(layers))):
+        raise ValueError(f"a sweep asks for block {missing[0]} of {layers}; give indices up to {layers - 1}")
+    return sorted(set(asked))

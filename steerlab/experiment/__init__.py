@@ -12,8 +12,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from steerlab import layer_choices
+from steerlab.data import glue as glue_data
 from steerlab.data import sources
-from steerlab.experiment import codes, figures, names, plan, resources, specs
+from steerlab.experiment import codes, figures, glue, names, plan, resources, specs
 from steerlab.experiment.cells import Cell, Instance, all_cells, instance, swept_layers
 from steerlab.experiment.config import ConfigError, check
 from steerlab.experiment.registry import ANALYSED, FIGURES, METHODS, TASKS, Method
@@ -49,6 +50,7 @@ def _needed_sources(config: dict) -> set[str]:
     drawn = figures.drawn(config, {cell.key: cell for cell in all_cells(config)})
     needed |= {"ordinary_text"} if "ordinary_text" in {figure for _, figure in drawn} else set()
     needed |= {name for task in _analysed(config) for name in specs.task_sources(config, task)}
+    needed |= {glue_data.source(task) for task in config["glue"]["tasks"]}
     return {name for name in needed if name}
 
 
@@ -61,6 +63,7 @@ def _all_models(config: dict) -> list[str]:
     """The models of all cells and judges, and those that they are made from."""
     asked = [cell.model for cell in all_cells(config)] + [judge for judge in specs.judges(config) if judge != "base"]
     asked += specs.answer_judges(config).values()
+    asked += config["run"]["models"] if config["glue"]["tasks"] else []
     made_from = [config["models"][model]["of"] for model in asked if config["models"][model]["kind"] == "rotated"]
     return list(dict.fromkeys(asked + made_from))
 
@@ -92,7 +95,12 @@ class Experiment:
     def summary(self) -> str:
         """What is printed before a run: where models run, and how much is asked of them."""
         where = ", ".join(f"{key}: {self.config[key]}" for key in ("device", "dtype", "store"))
-        return f"{where}\nplan: {plan.summary(plan.counted(self.config))}"
+        return f"{where}\nplan: {plan.summary(plan.counted(self.config))}{self.glue.summary}"
+
+    @property
+    def glue(self) -> glue.Glue:
+        """What concerns GLUE."""
+        return glue.Glue(self.config, self.doors)
 
     @property
     def gpu(self) -> int:
@@ -126,7 +134,8 @@ class Experiment:
 
     def spec(self, rule: str, wildcards: Iterable[tuple[str, str]] = ()) -> str:
         """Sorted JSON of exactly the leaves that change the bytes of the rule's output."""
-        return json.dumps(getattr(specs, rule)(self.config, self.doors, **dict(wildcards)), sort_keys=True)
+        room = glue if hasattr(glue, rule) else specs
+        return json.dumps(getattr(room, rule)(self.config, self.doors, **dict(wildcards)), sort_keys=True)
 
     def code(self, rule: str, methods: Sequence[str] = (), **named: str) -> str:
         """Digest of the rule's script with the package modules it imports, and those it loads by name.
@@ -231,7 +240,7 @@ class Experiment:
         if here.layer_rule is None:
             return []
         by_reading = here.layer_rule in layer_choices.BY_READING
-        pattern = names.READING_CHOICE if by_reading else names.LAYER_CHOICE
+        pattern = names.READING_CHOICE if by_reading else names.SWEEP_CHOICE
         return [pattern.format(model=w.model, method=here.of, task=w.task)]
 
     def swept_metrics(self, w: SimpleNamespace) -> list[str]:
@@ -326,8 +335,8 @@ class Experiment:
 
     @property
     def metrics(self) -> list[str]:
-        """The metrics of all cells."""
-        return [_of_cell(names.METRICS, cell) for cell in self.cells.values()]
+        """The metrics of all cells, and GLUE's."""
+        return [_of_cell(names.METRICS, cell) for cell in self.cells.values()] + self.glue.metrics
 
     def figures(self, group: str | None = None, pattern: str = names.FIGURE) -> list[str]:
         """The figures that the configuration has the cells for, all or those of a group."""

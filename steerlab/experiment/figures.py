@@ -3,7 +3,8 @@
 `inputs` gives files by kind; scripts/plot_figure.py reads them and passes them on by name: `metrics`, `choices`,
 `parameters` (of steers), `directions`, `spectrum`, `coordinates`, `evidence`, `guesses` (of an interpretation), `grid`,
 `statistics` and `reliability` (of a calibration), `accuracies` (of probes), `coverage` (of maps), `norms`,
-`texts` (ordinary ones under steers), `curves` and `reading` (of eye movements, and the choice that goes by them).
+`texts` (ordinary ones under steers), `curves` and `reading` (of eye movements, and the choice that goes by them),
+`comparisons` (of GLUE's classifiers), `costs` (of their training).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from steerlab.data import sources
-from steerlab.experiment import names
+from steerlab.experiment import glue, names
 from steerlab.experiment.cells import Cell, all_cells, instance, is_chosen, seeds_of, swept_layers
 from steerlab.experiment.registry import FIGURES, METHODS, TASKS
 
@@ -96,6 +97,8 @@ def arguments(config: dict, model: str, figure: str) -> dict[str, Any]:
             return {"model": model}
         case "ordinary_text":
             return {"model": model, **config["metrics"]}
+        case "glue":
+            return {"model": model, "rule": config["glue"]["layer_rule"]}
         case "calibration":
             return {"scorers": specs.calibrated_scorers(config), "shipped": not specs.calibrates(config)}
         case "replication":
@@ -172,7 +175,7 @@ def _placements(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
 def _layer_sweep(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
     swept = list(swept_layers(config, model, "cogsteer", "toxicity"))
     metrics = _metrics(cells, model=model, task="toxicity", split="dev", method=["base", *swept])
-    choice = names.LAYER_CHOICE.format(model=model, method="cogsteer", task="toxicity")
+    choice = names.SWEEP_CHOICE.format(model=model, method="cogsteer", task="toxicity")
     return {"metrics": metrics, "choices": [choice]} if len(swept) > 1 else {}
 
 
@@ -261,6 +264,12 @@ def _eye_tracking(config: dict, cells: Cells, model: str) -> dict[str, list[str]
     return {kind: [pattern.format(model=model)] for kind, pattern in patterns.items()}
 
 
+def _glue(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
+    of = glue.Glue(config, {})
+    comparisons, costs = of.comparisons(model), of.costs(model)
+    return ({"comparisons": comparisons} if comparisons else {}) | ({"costs": costs} if costs else {})
+
+
 _INPUTS = {
     "toxicity": _toxicity,
     "calibration": _calibration,
@@ -291,6 +300,7 @@ _INPUTS = {
     "cogsteer_variants": _placements,
     "cogsteer_layers": _layer_sweep,
     "eye_tracking": _eye_tracking,
+    "glue": _glue,
 }
 
 

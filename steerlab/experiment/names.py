@@ -1,6 +1,7 @@
 """Every file name of the workflow, as a pattern with wildcards: the only place that names files.
 
 {method} is a method or a variant of one; {judge} the model whose perplexity is taken, "base" for the unsteered model;
+{intervention} what bends a frozen model for a classifier, in the blocks of {layers}: picked, random, all, none or one;
 {part} the labelled texts that a fit sees, "fitted", or those of the test split, "test".
 """
 
@@ -11,7 +12,7 @@ SCORER = "results/scorers/{scorer}"
 ACTIVATIONS = "results/activations/{model}/{task}/{part}/{site}-{positions}.json"
 STEER = "results/steers/{model}/{method}/{task}/{seed}"
 CHOICE = "results/choices/{model}/{method}/{task}.json"
-LAYER_CHOICE = "results/choices/{model}/{method}/{task}-layer.json"
+SWEEP_CHOICE = "results/choices/{model}/{method}/layers/{task}.json"
 READING_CHOICE = "results/choices/{model}/eye_tracking.json"
 GENERATIONS = "results/generations/{model}/{method}/{task}/{split}/{seed}.parquet"
 TEXT_SCORES = "results/scores/{model}/{method}/{task}/{split}/texts.parquet"
@@ -35,6 +36,13 @@ CALIBRATION_MAPS = "results/analyses/calibration/maps.json"
 FIGURE = "results/figures/{model}/{figure}.svg"
 FIGURE_DATA = "results/figures/{model}/{figure}.csv"
 CAPTION = "results/figures/{model}/{figure}.rst"
+READING_CHOICE = "results/choices/{model}/eye_tracking.json"
+GLUE_TABLE = "results/data/glue/{task}.parquet"
+LAYER_SWEEP = "results/classifiers/{model}/{intervention}/{task}/dev/layers.parquet"
+LAYER_CHOICE = "results/choices/{model}/glue/{task}/{intervention}.json"
+CLASSIFIER = "results/classifiers/{model}/{intervention}/{task}/test/{layers}/{seed}.parquet"
+LAYER_COMPARISON = "results/metrics/{model}/glue/{task}.csv"
+TRAINING_COST = "results/analyses/{model}/glue/{task}/cost.csv"
 REPORT = "results/report/index.html"
 
 

@@ -245,4 +245,5 @@ FIGURES = {
     "cogsteer_variants": Figure("steerlab.figures.variants", "cogsteer"),
     "cogsteer_layers": Figure("steerlab.figures.layer_sweep", "cogsteer"),
     "eye_tracking": Figure("steerlab.figures.eye_tracking", "cogsteer"),
+    "glue": Figure("steerlab.figures.glue", "cogsteer"),
 }

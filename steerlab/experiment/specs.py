@@ -8,6 +8,7 @@ import re
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
+from steerlab.data import glue as glue_data
 from steerlab.data import sources
 from steerlab.experiment import cells, figures
 from steerlab.experiment.codes import ROOT, code_digest, file_digest
@@ -283,10 +284,17 @@ def _sample_data(config: dict, doors: dict, figure: str) -> str:
         made_up = [corpus for corpus in corpora if doors[corpus] == "sample"]
         which = "" if made_up == corpora else f" in place of {' and '.join(made_up)}"
         return f"a synthetic sample{which}" if made_up else ""
-    rests_on = {"what the steers learnt from": _training_source(config, figure_task(figure))}
-    rests_on |= {"the texts": "ordinary_text"} if figure == "ordinary_text" else {}
+    if figure == "glue":
+        rests_on = {f"the rows of {task}": glue_data.source(task) for task in config["glue"]["tasks"]}
+    else:
+        rests_on = _rests_on(config, figure)
     sample = [what for what, source in rests_on.items() if doors.get(source) == "sample"]
     return "sample data" + ("" if len(sample) == len(rests_on) else f" ({sample[0]})") if sample else ""
+
+
+def _rests_on(config: dict, figure: str) -> dict[str, str]:
+    rests_on = {"what the steers learnt from": _training_source(config, figure_task(figure))}
+    return rests_on | ({"the texts": "ordinary_text"} if figure == "ordinary_text" else {})
 
 
 def figure_task(figure: str) -> str:
@@ -471,6 +479,7 @@ def _is_classifier(line: TextScorer) -> bool:
 
 
 def _compute(config: dict) -> dict:
+    """Where models run, and what they run on."""
     where = {key: config[key] for key in ("device", "dtype", "attention", "threads")}
     return where | {"versions": _versions("torch", "transformers")}
 

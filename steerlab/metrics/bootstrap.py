@@ -8,7 +8,7 @@ Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 1
 """
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -97,6 +97,21 @@ def ratio_difference(
         return _scaled(scale, sums[..., 0], sums[..., 1]) - _scaled(scale, sums[..., 2], sums[..., 3])
 
     return _estimate(columns, difference, resamples, confidence, seed)
+
+
+def of_sums(
+    columns: Sequence[ArrayLike],
+    statistic: Callable[[Array], Array],
+    *,
+    resamples: int = RESAMPLES,
+    confidence: float = CONFIDENCE,
+    seed: int = 0,
+) -> Estimate:
+    """A statistic that is a function of sums over prompts, and is not a ratio of two of them.
+
+    columns: (prompts,) each, finite; statistic: (..., columns), the sums, to (...), NaN where it has no value.
+    """
+    return _estimate(_columns(*columns), statistic, resamples, confidence, seed)
 
 
 def detectable(width: float, confidence: float = CONFIDENCE) -> float:

@@ -35,7 +35,7 @@ def test_a_preset_dry_runs_without_a_network(presets: tuple[str, ...], fresh: Pa
     command = [SNAKEMAKE, "-n", "--configfile", *(f"presets/{preset}.yaml" for preset in presets)]
     result = subprocess.run(command, cwd=fresh, env=environment(OFFLINE), capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "train_steer" in result.stdout
+    assert "train_steer" in result.stdout or "train_classifier" in result.stdout
 
 
 @pytest.mark.parametrize("presets", [(), *((preset,) for preset in PRESETS), *TOGETHER], ids="+".join)
@@ -89,3 +89,12 @@ def test_the_sizes_run_models_of_three_families_in_half_precision_without_sdpa()
     assert (config["dtype"], config["attention"]) == ("float16", "eager")
     assert {name.split("-")[0] for name in config["run"]["models"]} == {"gpt2", "pythia", "gpt"}
     assert config["steers"]["lm_steer"]["steps"] == [1000]
+
+
+def test_the_paper_s_classifiers_have_the_paper_s_settings():
+    settings = loaded("paper-cogsteer").config["glue"]
+    assert len(settings["tasks"]) == 9 and settings["interventions"] == ["prefix"]
+    assert settings["prefix"] == {"length": 30, "hidden": 512, "learning_rate": 2e-5}
+    trained = {key: settings[key] for key in ("batch_rows", "epochs", "warmup", "weight_decay", "max_tokens")}
+    assert trained == {"batch_rows": 32, "epochs": 2, "warmup": 0.1, "weight_decay": 1e-4, "max_tokens": 128}
+    assert settings["layer_rule"] == "validation_middle" and settings["train_rows"] is None

@@ -62,7 +62,15 @@ def unpicked(pattern: str) -> list[str]:
     return [pattern.format(cell=cell) for cell in cells]
 
 
-COMPUTE = CAPTURED + UNSTEERED + READING
+GLUE_TABLE, GLUE_FIGURE = ["data/glue/sst2.parquet"], "figures/tiny-llama/glue.svg"
+SWEPT_LAYERS = ["classifiers/tiny-llama/bottleneck/sst2/dev/layers.parquet"]
+# The picked layer and another one follow from the sweep.
+BENT = [*SWEPT_LAYERS, "classifiers/tiny-llama/bottleneck/sst2/test/all/0.parquet"]
+CLASSIFIERS = [*BENT, "classifiers/tiny-llama/head/*"]
+PICKED_LAYER = [f"classifiers/tiny-llama/bottleneck/sst2/test/{name}/0.parquet" for name in ("picked", "random")]
+COMPARED = ["metrics/tiny-llama/glue/sst2.csv"]
+
+COMPUTE = CAPTURED + UNSTEERED + READING + CLASSIFIERS
 TEST_METRICS = ["metrics/*/toxicity/test.csv", "metrics/*/sentiment/test.csv"]
 METRICS, PERPLEXITY, TEXTS = map(unpicked, ("metrics/{cell}", "scores/{cell}perplexity-base*", "scores/{cell}texts*"))
 METRICS += ["metrics/*/base/truthfulness/*", *(f"metrics/*/{of}/truthfulness/dev.csv" for of in ("hpr", "slim"))]
@@ -259,8 +267,33 @@ LEAVES = {
     "eye_tracking.sentences": (5, EYE_TRACKING),
     "eye_tracking.batch_sentences": (3, READING),
     "eye_tracking.permutations": (49, READING),
-    "metrics.resamples": (60, METRICS + PROBES + COVERAGE + READING),
-    "metrics.confidence": (0.9, METRICS + PROBES + COVERAGE + READING),
+    "glue.tasks": (["sst2", "rte"], ["data/raw/glue_rte/hub"]),
+    "glue.interventions": (["bottleneck", "prefix"], ["classifiers/tiny-llama/prefix/sst2/*"]),
+    "glue.layers": (["picked", "random", "all", 1], ["classifiers/tiny-llama/bottleneck/sst2/test/1/0.parquet"]),
+    "glue.layer_rule": ("validation", [*PICKED_LAYER, GLUE_FIGURE]),
+    "glue.sweep_layers": ([0], SWEPT_LAYERS),
+    "glue.sweep_seeds": ([1], SWEPT_LAYERS),
+    "glue.sweep_rows": (8, SWEPT_LAYERS),
+    "glue.seeds": ([0, 1], ["classifiers/tiny-llama/*/sst2/test/*/1.parquet"]),
+    "glue.train_rows": (12, GLUE_TABLE),
+    "glue.dev_rows": (5, GLUE_TABLE),
+    "glue.test_rows": (7, GLUE_TABLE),
+    "glue.batch_rows": (4, CLASSIFIERS),
+    "glue.epochs": (2, CLASSIFIERS),
+    "glue.warmup": (0.2, CLASSIFIERS),
+    "glue.weight_decay": (0.1, CLASSIFIERS),
+    "glue.max_tokens": (20, CLASSIFIERS),
+    "glue.measured_steps": (2, ["analyses/tiny-llama/glue/sst2/cost.csv"]),
+    "glue.head.learning_rate": (0.01, ["classifiers/tiny-llama/head/*"]),
+    "glue.bottleneck.reduction": (4, BENT),
+    "glue.bottleneck.learning_rate": (0.01, BENT),
+    "glue.prefix.length": (3, REPORT),  # neither is run: tests/unit/test_classifiers.py
+    "glue.prefix.hidden": (8, REPORT),
+    "glue.prefix.learning_rate": (0.01, REPORT),
+    "glue.adaption_prompt.length": (3, REPORT),
+    "glue.adaption_prompt.learning_rate": (0.01, REPORT),
+    "metrics.resamples": (60, METRICS + PROBES + COVERAGE + READING + COMPARED),
+    "metrics.confidence": (0.9, METRICS + PROBES + COVERAGE + READING + COMPARED),
 }
 # What must change with a leaf, so that the configuration can be run.
 WITH = {
@@ -400,6 +433,10 @@ def figures(*names: str) -> list[str]:
 # A file of the code: what is made anew first.
 MODULES = {
     "steerlab/sites.py": COMPUTE,
+    "steerlab/classifiers.py": CLASSIFIERS,
+    "steerlab/methods/attention_prefix.py": CLASSIFIERS,
+    "steerlab/data/glue.py": [*GLUE_TABLE, GLUE_FIGURE],
+    "steerlab/metrics/glue.py": ["choices/tiny-llama/glue/*", *COMPARED, GLUE_FIGURE],
     "steerlab/models.py": ["models/tiny-llama"],
     "steerlab/activations.py": CAPTURED,
     "steerlab/losses.py": LEARNT,
@@ -426,7 +463,7 @@ MODULES = {
     "steerlab/scores/classifier_files.py": [],
     "steerlab/tasks/toxicity.py": TOXICITY,
     "steerlab/tasks/sentiment.py": SENTIMENT,
-    "steerlab/metrics/bootstrap.py": METRICS + CALIBRATION + PROBES + COVERAGE + READING,
+    "steerlab/metrics/bootstrap.py": METRICS + CALIBRATION + PROBES + COVERAGE + READING + COMPARED,
     "steerlab/metrics/ranks.py": READING,
     "steerlab/analyses/word_states.py": READING,
     "steerlab/tasks/eye_tracking.py": EYE_TRACKING,
