@@ -15,6 +15,7 @@ from typing import Any
 import jsonschema
 import yaml
 
+from steerlab import layer_choices
 from steerlab.data import sources
 from steerlab.experiment.cells import all_cells, instance, is_chosen, methods_of, settings_of
 from steerlab.experiment.registry import ANALYSED, METHODS, TASKS, TEXT_SCORERS
@@ -40,7 +41,9 @@ def check(raw: dict) -> dict:
         list(_impossible_classifiers(config)) + list(_unknown_scorers(config)) + list(_impossible_questions(config))
     )
     errors = errors or list(_impossible_variants(config))
-    errors = errors or list(dict.fromkeys([*_impossible_risks(config), *_larger_than_their_base(config)]))
+    errors = errors or list(
+        dict.fromkeys([*_impossible_risks(config), *_unread_corpora(config), *_larger_than_their_base(config)])
+    )
     if errors:
         raise ConfigError("\n".join(f"config: {error}" for error in errors))
     return config
@@ -154,6 +157,17 @@ def _unknown_corpora(config: dict) -> Iterator[str]:
         for corpus in config[line.section]["corpora"]:
             if corpus not in corpora:
                 yield f"{line.section}.corpora: no corpus of {task} {corpus!r}{nearest(corpus, corpora)}"
+
+
+def _unread_corpora(config: dict) -> Iterator[str]:
+    """A layer that is picked by eye movements needs some."""
+    for cell in all_cells(config) if not config["eye_tracking"]["corpora"] else ():
+        rule = instance(config, cell.method, cell.task).layer_rule
+        if rule in layer_choices.BY_READING:
+            yield (
+                f"{cell.method} on {cell.task}: layer_rule {rule} goes by eye movements, of which there are none; "
+                "name some in eye_tracking.corpora, or another layer_rule"
+            )
 
 
 def _formats(source: sources.Source) -> set[str]:
