@@ -15,12 +15,12 @@ from typing import Any
 import jsonschema
 import yaml
 
-from steerlab import layer_choices
 from steerlab.data import sources
-from steerlab.experiment.cells import all_cells, instance, is_chosen, methods_of, settings_of
+from steerlab.experiment.cells import all_cells, instance, is_chosen, methods_of, settings_of, swept_layers
 from steerlab.experiment.registry import ANALYSED, METHODS, TASKS, TEXT_SCORERS
 from steerlab.experiment.scorers import known, text_scorer
 from steerlab.experiment.specs import scorer_label
+from steerlab.layer_choices import BY_READING
 
 SCHEMA = Path(__file__).parents[2] / "schemas" / "config.yaml"
 
@@ -42,7 +42,7 @@ def check(raw: dict) -> dict:
     )
     errors = errors or list(_impossible_variants(config))
     errors = errors or list(
-        dict.fromkeys([*_impossible_risks(config), *_unread_corpora(config), *_larger_than_their_base(config)])
+        dict.fromkeys([*_impossible_risks(config), *_impossible_layers(config), *_larger_than_their_base(config)])
     )
     if errors:
         raise ConfigError("\n".join(f"config: {error}" for error in errors))
@@ -157,17 +157,6 @@ def _unknown_corpora(config: dict) -> Iterator[str]:
         for corpus in config[line.section]["corpora"]:
             if corpus not in corpora:
                 yield f"{line.section}.corpora: no corpus of {task} {corpus!r}{nearest(corpus, corpora)}"
-
-
-def _unread_corpora(config: dict) -> Iterator[str]:
-    """A layer that is picked by eye movements needs some."""
-    for cell in all_cells(config) if not config["eye_tracking"]["corpora"] else ():
-        rule = instance(config, cell.method, cell.task).layer_rule
-        if rule in layer_choices.BY_READING:
-            yield (
-                f"{cell.method} on {cell.task}: layer_rule {rule} goes by eye movements, of which there are none; "
-                "name some in eye_tracking.corpora, or another layer_rule"
-            )
 
 
 def _formats(source: sources.Source) -> set[str]:
@@ -316,6 +305,23 @@ def _impossible_risks(config: dict) -> Iterator[str]:
             yield (
                 f"{cell.method} on {cell.task}: there are no answers to choose among {kappa or alpha} by; give one in "
                 "steers.slim.by_task"
+            )
+
+
+def _impossible_layers(config: dict) -> Iterator[str]:
+    """A block is picked by eye movements, which must be there, or by a sweep over some of the middle third's."""
+    for cell in all_cells(config):
+        here = instance(config, cell.method, cell.task)
+        where = f"{here.name} on {cell.task}"
+        if here.of == "cogsteer" and here.given["official_code"] and TASKS[cell.task].answers:
+            yield f"{where}: official_code decodes and does nothing else, and answers are scored; leave it out there"
+        rule = here.layer_rule
+        if rule in BY_READING and not config["eye_tracking"]["corpora"]:
+            yield f"{where}: layer_rule {rule} goes by eye movements; name eye_tracking.corpora, or set adapter_layer"
+        if rule and rule not in BY_READING and not swept_layers(config, cell.model, here.of, cell.task):
+            yield (
+                f"{where}: layer_rule {rule} compares variants that adapt one block each; add some such as "
+                "{of: cogsteer, split: dev, adapter_layer: 10} to run.variants"
             )
 
 
