@@ -33,7 +33,9 @@ def test_the_corpora_named_are_the_ones_that_are_fetched_and_their_table_is_made
 
 
 def test_without_corpora_nothing_is_measured():
-    x = loaded([])
+    run = DEFAULT["run"] | {"methods": ["base"], "variants": []}
+    tasks = {task: settings | {"methods": None} for task, settings in DEFAULT["tasks"].items()}
+    x = experiment.load(DEFAULT | {"run": run, "tasks": tasks, "eye_tracking": {"corpora": []}})
     assert "eye_tracking" not in x.tasks and FIGURE not in x.figures() and not {"provo", "geco"} & set(x.doors)
 
 
@@ -75,3 +77,11 @@ def test_what_is_no_corpus_or_cannot_be_had_is_told(corpora, said):
     with pytest.raises(ConfigError) as error:
         loaded(corpora)
     assert said in str(error.value)
+
+
+def test_a_layer_picked_by_eye_movements_needs_some():
+    run = DEFAULT["run"] | {"methods": ["cogsteer"], "tasks": ["toxicity"], "variants": []}
+    tasks = DEFAULT["tasks"] | {"toxicity": DEFAULT["tasks"]["toxicity"] | {"methods": None}}
+    with pytest.raises(ConfigError) as error:
+        experiment.load(DEFAULT | {"run": run, "tasks": tasks, "eye_tracking": {"corpora": []}})
+    assert "cogsteer on toxicity: layer_rule middle_peak goes by eye movements" in str(error.value)
