@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks import answers, decoding, hpr, lm_steer, slim
+from benchmarks import answers, cogsteer, decoding, hpr, lm_steer, slim
 from benchmarks.pairs import Ratio, ratio_of, timed
 from steerlab.models import ModelHandle
 
@@ -45,6 +45,12 @@ BENCHMARKS: dict[str, Callable[[ModelHandle, int], Ratio]] = {
         slim.transport_by_conic_solver,
         slim.fitting_every_layer,
         slim.decoding_under_slim,
+        cogsteer.decoding_under_cogsteer,
+        cogsteer.decoding_under_cogsteer_everywhere,
+        cogsteer.decoding_by_two_models,
+        cogsteer.memory_of_one_block,
+        cogsteer.memory_of_every_block,
+        cogsteer.memory_of_two_models,
         import_seconds,
     )
 }

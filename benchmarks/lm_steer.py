@@ -1,10 +1,7 @@
 """LM-Steer: what it costs in decoding, what the cached states save in training, and how much memory a step takes."""
 
-import json
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.decoding import REST, SUBJECTS, edited
+from benchmarks.memory import peak_of_process
 from benchmarks.pairs import Ratio, interleaved, ratio_of
 from steerlab import activations, sites
 from steerlab.methods.lm_steer import LMSteer, steered_loss
@@ -133,13 +131,4 @@ def _data() -> pd.DataFrame:
 
 
 def _peak_mib(handle: ModelHandle, which: str) -> float:
-    """In a process of its own: a peak is a process's, and does not come down again."""
-    settings: Mapping[str, object] = {
-        "model": str(handle.folder),
-        "device": handle.device,
-        "dtype": handle.dtype,
-        "threads": torch.get_num_threads(),
-        "which": which,
-    }
-    command = [sys.executable, "-m", "benchmarks.memory", json.dumps(settings)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return peak_of_process("benchmarks.memory", handle, which)

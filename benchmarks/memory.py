@@ -6,7 +6,9 @@ it is the peak of the resident memory, on a card that of torch's allocations the
 
 import json
 import re
+import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -61,6 +63,19 @@ def peak_mib(device: str) -> float:
     if found is None:
         raise OSError("/proc/self/status has no VmHWM; measure memory on Linux")
     return int(found[1]) / 2**10
+
+
+def peak_of_process(module: str, handle: ModelHandle, which: str) -> float:
+    """What `python -m <module> <settings>` prints: a peak is a process's, and does not come down again."""
+    settings: Mapping[str, object] = {
+        "model": str(handle.folder),
+        "device": handle.device,
+        "dtype": handle.dtype,
+        "threads": torch.get_num_threads(),
+        "which": which,
+    }
+    command = [sys.executable, "-m", module, json.dumps(settings)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 # In: a steer, its model, and the held-out texts' activations. Out: what the steer says in words. And the scores of the
 # official code's own continuations, where a mirror holds them; and how far the toxicity scorers agree with Perspective,
 # where its scores are there. And how well probes tell answers of the test questions apart, what edits do to norms,
-# and what steers cost on ordinary text.
+# and what steers cost on ordinary text. And how a model's layers go with readers' eye movements.
 
 
 rule interpret_steer:
@@ -179,3 +179,27 @@ rule measure_ordinary_text:
         code=lambda w: x.code("measure_ordinary_text", methods=x.measured(w)),
     script:
         "../scripts/measure_ordinary_text.py"
+
+
+rule correlate_eye_tracking:
+    input:
+        model=names.MODEL,
+        table=names.TABLE.format(task="eye_tracking"),
+    output:
+        curves=names.EYE_TRACKING,
+    log:
+        names.log(names.EYE_TRACKING),
+    benchmark:
+        names.benchmark(names.EYE_TRACKING)
+    conda:
+        "../envs/scores.yaml"
+    threads: x.config["threads"]
+    resources:
+        gpu=x.gpu,
+        mem_mb=x.config["mem_mb"],
+        runtime=x.config["runtime"],
+    params:
+        spec=lambda w: x.spec("correlate_eye_tracking", w.items()),
+        code=x.code("correlate_eye_tracking"),
+    script:
+        "../scripts/correlate_eye_tracking.py"

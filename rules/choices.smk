@@ -1,5 +1,6 @@
-# In: the metrics of a method on dev prompts, all candidates, and the steers whose layers or heads a fit picked. Out: the
-# candidates with their figures, and the pick.
+# In: the metrics of a method on dev prompts, all candidates, and the steers whose layers or heads a fit picked; or of
+# variants that adapt one block each; or the curves of a model's layers. Out: the candidates with their figures, and the
+# pick.
 
 
 rule choose_settings:
@@ -19,3 +20,40 @@ rule choose_settings:
         code=x.code("choose_settings"),
     script:
         "../scripts/choose_settings.py"
+
+
+rule choose_layer_by_sweep:
+    input:
+        metrics=x.swept_metrics,
+        model=names.MODEL,
+    output:
+        choice=names.LAYER_CHOICE,
+    log:
+        names.log(names.LAYER_CHOICE),
+    benchmark:
+        names.benchmark(names.LAYER_CHOICE)
+    conda:
+        "../envs/torch.yaml"
+    params:
+        spec=lambda w: x.spec("choose_layer_by_sweep", w.items()),
+        code=x.code("choose_layer_by_sweep"),
+    script:
+        "../scripts/choose_layer_by_sweep.py"
+
+
+rule choose_layer_by_reading:
+    input:
+        curves=names.EYE_TRACKING,
+    output:
+        choice=names.READING_CHOICE,
+    log:
+        names.log(names.READING_CHOICE),
+    benchmark:
+        names.benchmark(names.READING_CHOICE)
+    conda:
+        "../envs/figures.yaml"
+    params:
+        spec=lambda w: x.spec("choose_layer_by_reading", w.items()),
+        code=x.code("choose_layer_by_reading"),
+    script:
+        "../scripts/choose_layer_by_reading.py"

@@ -5,6 +5,7 @@
 rule train_steer:
     input:
         activations=x.training_input,
+        layer=x.layer_choice,
         model=names.MODEL,
         table=names.TABLE,
     output:

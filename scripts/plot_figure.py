@@ -37,9 +37,11 @@ def _read(inputs: dict[str, list[Path]], figure: str) -> dict[str, object]:
     if "interpretation" in inputs:
         for name in INTERPRETED[figure]:
             found[name] = pd.read_csv(inputs["interpretation"][0] / f"{name}.csv", **AS_WRITTEN)
-    for kind in ("grid", "accuracies", "coverage", "norms", "texts", "comparisons", "costs"):
+    for kind in ("grid", "accuracies", "coverage", "norms", "texts", "curves", "comparisons", "costs"):
         if kind in inputs:
             found[kind] = pd.concat(map(pd.read_csv, inputs[kind]), ignore_index=True)
+    if "reading" in inputs:
+        found["choice"] = json.loads(inputs["reading"][0].read_text())
     if figure == "calibration":
         found |= reference.calibration(*inputs.get("calibration", []))
     if figure == "replication":

@@ -4,9 +4,18 @@ A choice has `candidates`, a row a block with its figures, and `picks`, the bloc
 (CogSteer) keeps to the middle third of the depth, where the reading curves are highest: see `middle_third`.
 """
 
+from __future__ import annotations
+
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BY_READING = ("middle_peak", "peak")  # the rules that go by eye movements and need no training
+# Of the curves of steerlab.metrics.eye_tracking, whose code is no part of what a steer depends on: the rows that count.
+_SPEARMAN, _WITHOUT_FIRST, _MEAN, _POOLED = "spearman", "spearman_without_first_words", "mean", "all"
 
 
 def middle_third(layers: int) -> range:
@@ -36,6 +45,79 @@ def by_validation(scores: Mapping[int, float], layers: int) -> dict[str, Any]:
         "candidates": [{"layer": layer, "value": scores[layer]} for layer in sorted(scores)],
         "picks": {"validation_middle": best(middle), "validation": best(scores)},
     }
+
+
+def by_sweep(
+    metrics: pd.DataFrame,
+    *,
+    objective: str,
+    goal: Literal["lower", "raise"],
+    scorer: str,
+    layers: Mapping[str, int],
+    model_layers: int,
+) -> dict[str, Any]:
+    """The choice among variants of a method that adapt one block each, by a metric of their continuations.
+
+    metrics: the project's metrics columns of these variants on dev prompts; the rows over all seeds and prompts count.
+    layers: variant -> block; model_layers: blocks of the model. Fluency has no say, as in the paper.
+    Raises ValueError for rows of another split than dev, for a variant without its one value, and as `by_validation`.
+    """
+    others = sorted(set(metrics["split"]) - {"dev"})
+    if others:
+        raise ValueError(f"layer choices: got metrics of split {others[0]}; choose from dev metrics alone")
+    rows = metrics[(metrics.seed.astype(str) == "all") & (metrics.prompts == "all") & (metrics.metric == objective)]
+    rows = rows[(rows.scorer == scorer) & (rows.strength != 0)]
+    counts = {name: int((rows.method == name).sum()) for name in layers}
+    odd = [name for name, count in counts.items() if count != 1]
+    if odd:
+        raise ValueError(f"layer choices: {odd[0]} has {counts[odd[0]]} values of {objective} by {scorer}; give it one")
+    sign = {"lower": -1.0, "raise": 1.0}[goal]
+    values = rows.set_index("method")["value"]
+    scores = {layer: sign * float(values[name]) for name, layer in layers.items()}
+    middle = middle_third(model_layers)
+    return {
+        "objective": objective,
+        "goal": goal,
+        "scorer": scorer,
+        "middle": [middle.start, middle.stop],
+        **by_validation(scores, model_layers),
+    }
+
+
+def by_reading(curves: pd.DataFrame) -> dict[str, Any]:
+    """The choice from how layers go with eye movements, the mean over features and corpora of |Spearman|.
+
+    curves: as from steerlab.metrics.eye_tracking; of its layers the blocks count, not the embeddings.
+    picks: `middle_peak` (this project's rule where nothing is trained), the best of the middle third; `peak`, the best
+    of all. stability: the same picks by each corpus alone, and by all words but the sentences' first.
+    Raises ValueError where there are no such curves.
+    """
+    rows = curves[(curves["feature"] == _MEAN) & (curves["layer"] >= 0)]
+    corpora = list(dict.fromkeys(rows["corpus"]))
+    if not corpora:
+        raise ValueError("the curves of eye movements have no block; correlate the eye movements again")
+    pooled = _POOLED if _POOLED in corpora else corpora[0]
+
+    def curve(corpus: str, measure: str = _SPEARMAN) -> pd.DataFrame:
+        return rows[(rows["corpus"] == corpus) & (rows["measure"] == measure)].sort_values("layer")
+
+    counted = curve(pooled)
+    figures = counted[["layer", "value", "low", "high", "p_holm"]].to_dict("records")
+    alone = {corpus: _peaks(curve(corpus)) for corpus in corpora if corpus != _POOLED}
+    return {
+        "data": str(counted["data"].iloc[0]),
+        "corpora": list(alone),
+        "candidates": [one | {"layer": int(one["layer"])} for one in figures],
+        "buckets": {name: list(blocks) for name, blocks in buckets(len(counted)).items()},
+        "picks": _peaks(counted),
+        "stability": alone | {"without first words": _peaks(curve(pooled, _WITHOUT_FIRST))},
+    }
+
+
+def _peaks(curve: pd.DataFrame) -> dict[str, int]:
+    scores = {int(layer): float(value) for layer, value in zip(curve["layer"], curve["value"])}
+    middle = middle_third(len(scores))
+    return {"middle_peak": best({layer: scores[layer] for layer in middle}), "peak": best(scores)}
 
 
 def best(scores: Mapping[int, float]) -> int:

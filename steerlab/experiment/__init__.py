@@ -11,12 +11,13 @@ from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 
+from steerlab import layer_choices
 from steerlab.data import glue as glue_data
 from steerlab.data import sources
 from steerlab.experiment import codes, figures, glue, names, plan, resources, specs
-from steerlab.experiment.cells import Cell, Instance, all_cells, instance
+from steerlab.experiment.cells import Cell, Instance, all_cells, instance, swept_layers
 from steerlab.experiment.config import ConfigError, check
-from steerlab.experiment.registry import FIGURES, METHODS, TASKS, Method
+from steerlab.experiment.registry import ANALYSED, FIGURES, METHODS, TASKS, Method
 from steerlab.experiment.scorers import text_scorer
 from steerlab.metrics.calibrated import SHIPPED
 
@@ -49,7 +50,13 @@ def _needed_sources(config: dict) -> set[str]:
     drawn = figures.drawn(config, {cell.key: cell for cell in all_cells(config)})
     needed |= {"ordinary_text"} if "ordinary_text" in {figure for _, figure in drawn} else set()
     needed |= {glue_data.source(task) for task in config["glue"]["tasks"]}
+    needed |= {name for task in _analysed(config) for name in specs.task_sources(config, task)}
     return {name for name in needed if name}
+
+
+def _analysed(config: dict) -> list[str]:
+    """The tables of texts that are read and not asked about, of those that the configuration has the sources of."""
+    return [task for task in ANALYSED if specs.task_sources(config, task)]
 
 
 def _all_models(config: dict) -> list[str]:
@@ -82,7 +89,7 @@ class Experiment:
 
     @property
     def tasks(self) -> list[str]:
-        return list(dict.fromkeys(cell.task for cell in self.cells.values()))
+        return [*dict.fromkeys(cell.task for cell in self.cells.values()), *_analysed(self.config)]
 
     @property
     def summary(self) -> str:
@@ -139,7 +146,7 @@ class Experiment:
         line = self.method(method) if method else None
         loaded = [line.steer, line.derive] if line else []
         loaded += [self.method(name).steer for name in methods]
-        loaded += [TASKS[task].module] if task else []
+        loaded += [(ANALYSED if task in ANALYSED else TASKS)[task].module] if task else []
         loaded += [FIGURES[figure].module] if figure else []
         loaded += [text_scorer(self.config, scorer).scorer] if scorer else []
         loaded += [text_scorer(self.config, name).scorer for name in specs.scorers_of(self.config, rule)]
@@ -226,6 +233,21 @@ class Experiment:
         """The choice that a cell's settings come from; empty where they stand in the configuration."""
         chosen_by = self.cell(w).chosen_by
         return [names.CHOICE.format(**dict(zip(("model", "method", "task"), chosen_by)))] if chosen_by else []
+
+    def layer_choice(self, w: SimpleNamespace) -> list[str]:
+        """The choice that says which block a fit adapts; empty for a method that picks none, or is told which."""
+        here = self.instance(w.method, w.task)
+        if here.layer_rule is None:
+            return []
+        by_reading = here.layer_rule in layer_choices.BY_READING
+        pattern = names.READING_CHOICE if by_reading else names.LAYER_CHOICE
+        return [pattern.format(model=w.model, method=here.of, task=w.task)]
+
+    def swept_metrics(self, w: SimpleNamespace) -> list[str]:
+        """The dev metrics of the variants that adapt one block each."""
+        swept = swept_layers(self.config, w.model, w.method, w.task)
+        at = {"model": w.model, "task": w.task, "split": "dev"}
+        return [names.METRICS.format(**at, method=name) for name in swept]
 
     def selecting_steers(self, w: SimpleNamespace) -> list[str]:
         """The steers of all seeds whose picked layers or heads a choice shows; empty for a method that picks none."""

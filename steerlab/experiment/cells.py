@@ -37,7 +37,13 @@ class Instance:
     @property
     def hyperparameters(self) -> dict[str, Any]:
         """What `fit`, or the deriving function, is passed by name."""
-        return {key: value for key, value in self.given.items() if key not in ("strengths", "by_task")}
+        return {key: value for key, value in self.given.items() if key not in ("strengths", "by_task", "layer_rule")}
+
+    @property
+    def layer_rule(self) -> str | None:
+        """The rule by which a block is picked for its fit; None where the configuration says which, or none is."""
+        picks = self.method.picks_block and self.given["adapter_layer"] in ("picked", "random")
+        return self.given["layer_rule"] if picks else None
 
 
 @dataclass(frozen=True)
@@ -164,8 +170,9 @@ def _variants(config: dict) -> Iterator[Cell]:
             for model in variant.get("models", config["run"]["models"]):
                 here = instance(config, name, task)
                 parent = here.method.derived_from or here.of
-                chosen_by = (variant.get("from", model), parent, task) if is_chosen(config, parent, task) else None
                 own = variant.get("strengths")
+                is_open = is_chosen(config, parent, task) and not (own and _is_settled(here))
+                chosen_by = (variant.get("from", model), parent, task) if is_open else None
                 samples = 0 if TASKS[task].answers else sweep["samples"]
                 steps = (PICK,) if chosen_by else _steps(here)[-1:]
                 strengths = tuple(own) if own else (PICK,) if chosen_by else tuple(here.given["strengths"])
@@ -173,6 +180,22 @@ def _variants(config: dict) -> Iterator[Cell]:
                     model, name, task, variant.get("split", "test"), tuple(sweep["seeds"]),
                     sweep["prompts"], samples, steps, strengths, chosen_by,
                 )  # fmt: skip
+
+
+def _is_settled(here: Instance) -> bool:
+    """True if nothing of a variant with strengths of its own is left to a choice."""
+    return here.method.derived_from is None and "steps" not in here.given
+
+
+def swept_layers(config: dict, model: str, method: str, task: str) -> dict[str, int]:
+    """The variants that adapt one block each on dev prompts, with the block: what `layer_rule` validation compares."""
+    found = {}
+    for cell in _variants(config):
+        variant = config["variants"].get(cell.method, {})
+        here = (cell.model, variant.get("of"), cell.task, cell.split) == (model, method, task, "dev")
+        if here and isinstance(variant.get("adapter_layer"), int):
+            found[cell.method] = variant["adapter_layer"]
+    return found
 
 
 def _steps(here: Instance) -> tuple[int, ...]:

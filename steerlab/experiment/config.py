@@ -17,7 +17,7 @@ import yaml
 
 from steerlab.data import sources
 from steerlab.experiment.cells import all_cells, instance, is_chosen, methods_of, settings_of
-from steerlab.experiment.registry import METHODS, TASKS, TEXT_SCORERS
+from steerlab.experiment.registry import ANALYSED, METHODS, TASKS, TEXT_SCORERS
 from steerlab.experiment.scorers import known, text_scorer
 from steerlab.experiment.specs import scorer_label
 
@@ -35,6 +35,7 @@ def check(raw: dict) -> dict:
         raise ConfigError("\n".join(sorted(errors)))
     config = _filled(copy.deepcopy(raw), schema())
     errors = list(_unknown_names(config)) + list(_impossible_cells(config)) + list(_unknown_hyperparameters(config))
+    errors += list(_unknown_corpora(config))
     errors += (
         list(_impossible_classifiers(config)) + list(_unknown_scorers(config)) + list(_impossible_questions(config))
     )
@@ -143,6 +144,20 @@ def _unknown_names(config: dict) -> Iterator[str]:
             yield f"models.{name}: a model of kind {definition['kind']} does not take the key {key!r}"
         if definition["kind"] == "gguf" and (source := definition.get("source", "")) not in sources.table():
             yield f"models.{name}.source: unknown source {source!r}{nearest(source, sources.table())}"
+
+
+def _unknown_corpora(config: dict) -> Iterator[str]:
+    """A corpus of eye movements is a source all of whose files are one."""
+    table = sources.table()
+    corpora = [name for name, of in table.items() if _formats(of) == {"reading_json"}]
+    for task, line in ANALYSED.items():
+        for corpus in config[line.section]["corpora"]:
+            if corpus not in corpora:
+                yield f"{line.section}.corpora: no corpus of {task} {corpus!r}{nearest(corpus, corpora)}"
+
+
+def _formats(source: sources.Source) -> set[str]:
+    return {file.format for door in source.doors.values() for file in door.files}
 
 
 def _impossible_classifiers(config: dict) -> Iterator[str]:

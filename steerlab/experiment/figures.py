@@ -3,7 +3,8 @@
 `inputs` gives files by kind; scripts/plot_figure.py reads them and passes them on by name: `metrics`, `choices`,
 `parameters` (of steers), `directions`, `spectrum`, `coordinates`, `evidence`, `guesses` (of an interpretation), `grid`,
 `statistics` and `reliability` (of a calibration), `accuracies` (of probes), `coverage` (of maps), `norms`,
-`texts` (ordinary ones under steers), `comparisons` (of GLUE's classifiers), `costs` (of their training).
+`texts` (ordinary ones under steers), `curves` and `reading` (of eye movements, and the choice that goes by them),
+`comparisons` (of GLUE's classifiers), `costs` (of their training).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 
 from steerlab.data import sources
 from steerlab.experiment import glue, names
-from steerlab.experiment.cells import Cell, all_cells, instance, is_chosen, seeds_of
+from steerlab.experiment.cells import Cell, all_cells, instance, is_chosen, seeds_of, swept_layers
 from steerlab.experiment.registry import FIGURES, METHODS, TASKS
 
 ROUNDING = {"float32": 1e-4, "float16": 2e-3, "bfloat16": 1e-2}  # mean deviations of a norm that say nothing
@@ -71,7 +72,11 @@ def arguments(config: dict, model: str, figure: str) -> dict[str, Any]:
         case "data_efficiency":
             return {"texts": {name: config["variants"][name].get("texts") for name in _sizes(config)}, "scorers": both}
         case "adaptors":
-            return {"labels": _adaptors(config), "scorers": both}
+            return {"of": "lm_steer", "labels": _adaptors(config), "scorers": both}
+        case "cogsteer_variants":
+            return {"of": "cogsteer", "labels": ablated(config, "cogsteer", split="test"), "scorers": both}
+        case "cogsteer_layers":
+            return {"layers": swept_layers(config, model, "cogsteer", "toxicity"), "scorers": both}
         case "size":
             return {"scorers": both}
         case "official_grid":  # no service is asked for these texts
@@ -88,7 +93,7 @@ def arguments(config: dict, model: str, figure: str) -> dict[str, Any]:
         case "hpr_ablations" | "slim_ablations":
             of = FIGURES[figure].group
             return {"of": of, "labels": ablated(config, of), "scorers": [specs.LIKELIHOOD]}
-        case "slim_coverage":
+        case "slim_coverage" | "eye_tracking":
             return {"model": model}
         case "ordinary_text":
             return {"model": model, **config["metrics"]}
@@ -161,6 +166,17 @@ def _data_efficiency(config: dict, cells: Cells, model: str) -> dict[str, list[s
 def _adaptor_cells(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
     found = list(_adaptors(config))
     return _of_variants(cells, model, found) if len(found) > 1 else {}
+
+
+def _placements(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
+    return _of_variants(cells, model, list(ablated(config, "cogsteer", split="test")))
+
+
+def _layer_sweep(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
+    swept = list(swept_layers(config, model, "cogsteer", "toxicity"))
+    metrics = _metrics(cells, model=model, task="toxicity", split="dev", method=["base", *swept])
+    choice = names.LAYER_CHOICE.format(model=model, method="cogsteer", task="toxicity")
+    return {"metrics": metrics, "choices": [choice]} if len(swept) > 1 else {}
 
 
 def _size(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
@@ -247,6 +263,13 @@ def _glue(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
     return ({"comparisons": comparisons} if comparisons else {}) | ({"costs": costs} if costs else {})
 
 
+def _eye_tracking(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
+    if not config["eye_tracking"]["corpora"]:
+        return {}
+    patterns = {"curves": names.EYE_TRACKING, "reading": names.READING_CHOICE}
+    return {kind: [pattern.format(model=model)] for kind, pattern in patterns.items()}
+
+
 _INPUTS = {
     "toxicity": _toxicity,
     "calibration": _calibration,
@@ -274,6 +297,9 @@ _INPUTS = {
     "slim_coverage": partial(_of_seeds, method="slim", kind="coverage", pattern=names.COVERAGE),
     "ordinary_text": partial(_of_seeds, method="slim", kind="texts", pattern=names.ORDINARY_TEXT),
     "slim_ablations": partial(_ablations, of="slim"),
+    "cogsteer_variants": _placements,
+    "cogsteer_layers": _layer_sweep,
+    "eye_tracking": _eye_tracking,
     "glue": _glue,
 }
 
@@ -344,11 +370,13 @@ def _whole(config: dict) -> str | None:
     return next((name for name, variant in _variants(config, "lm_steer") if set(variant) - {"tasks"} == {"of"}), None)
 
 
-def ablated(config: dict, of: str) -> dict[str, str]:
-    """Variants of a method, and the method as it is at their size, with names for readers."""
+def ablated(config: dict, of: str, split: str | None = None) -> dict[str, str]:
+    """Variants of a method, and the method as it is at their size, with names for readers; of a split, or of both."""
     found = {}
     for name, variant in _variants(config, of):
-        own = {key: value for key, value in variant.items() if key not in ("of", "tasks", "strengths")}
+        if split not in (None, variant.get("split", "test")):
+            continue
+        own = {key: value for key, value in variant.items() if key not in ("of", "tasks", "strengths", "split")}
         found[name] = ABLATIONS[of].get(str(own), ", ".join(f"{key} {value}" for key, value in own.items()))
     return found
 
@@ -366,6 +394,12 @@ ABLATIONS = {
         "{'loss': 'cross_entropy'}": "cross-entropy",
         "{'layers': 3}": "three weighted layers",
         "{'official_code': True}": "threshold of fewest misses (0: always open)",
+    },
+    "cogsteer": {
+        "{}": "the picked block",
+        "{'adapter_layer': 'random'}": "a random block",
+        "{'adapter_layer': 'all'}": "every block",
+        "{'official_code': True}": "decoded as the official code does",
     },
 }
 

@@ -22,6 +22,7 @@ class Method:
     needs: the training signal, which the task must offer; None for a method that learns nothing.
     captures: the site (all layers) whose activations it is trained on, at `positions`; None for none.
     selects: True if a fit picks the layers or heads that are steered; the choice shows what it picked from.
+    picks_block: True if a fit may be told which block to adapt, by a layer choice.
     trains_through_model: False if the fit needs no forward pass of its own.
     rendering: how the prompts are rendered.
     derived_from, derive: a method whose steers are made from another's, by the function `module:function`.
@@ -32,6 +33,7 @@ class Method:
     captures: str | None = None
     positions: Literal["last", "all", "answer"] = "last"
     selects: bool = False
+    picks_block: bool = False
     trains_through_model: bool = False
     rendering: Literal["plain", "instructed"] = "plain"
     derived_from: str | None = None
@@ -78,6 +80,17 @@ class Task:
     answers: bool = False
     swapped: str | None = None
     learnt_on: str | None = None
+
+
+@dataclass(frozen=True)
+class Analysed:
+    """One table of texts that models read and are not asked about: what is measured on them is their states.
+
+    section: of the configuration; its key `corpora` names the sources.
+    """
+
+    module: str
+    section: str
 
 
 @dataclass(frozen=True)
@@ -150,7 +163,9 @@ METHODS = {
     "random_caa": _random("steerlab.methods.caa:CAA", "caa"),
     "lora": Method("steerlab.methods.lora:LoRA", needs="labelled_texts", trains_through_model=True),
     "random_lora": _random("steerlab.methods.lora:LoRA", "lora"),
-    "cogsteer": Method("steerlab.methods.cogsteer:CogSteer", needs="labelled_texts", trains_through_model=True),
+    "cogsteer": Method(
+        "steerlab.methods.cogsteer:CogSteer", needs="labelled_texts", picks_block=True, trains_through_model=True
+    ),
     "random_cogsteer": _random("steerlab.methods.cogsteer:CogSteer", "cogsteer"),
 }
 
@@ -186,6 +201,8 @@ TASKS = {
     "trivia_qa": _asked_alone("trivia_qa"),
 }
 
+ANALYSED = {"eye_tracking": Analysed("steerlab.tasks.eye_tracking", section="eye_tracking")}
+
 TEXT_SCORERS = {
     "profanity_check": TextScorer("steerlab.scores.profanity_check:ProfanityCheck", "toxicity", "alt-profanity-check"),
     "toxic_comment_classifier": TextScorer(
@@ -209,7 +226,7 @@ FIGURES = {
     "spectrum": Figure("steerlab.figures.spectrum", "lm_steer"),
     "transfer": Figure("steerlab.figures.transfer", "lm_steer", across_models=True),
     "data_efficiency": Figure("steerlab.figures.data_efficiency", "lm_steer"),
-    "adaptors": Figure("steerlab.figures.adaptors", "lm_steer"),
+    "adaptors": Figure("steerlab.figures.variants", "lm_steer"),
     "size": Figure("steerlab.figures.size", "lm_steer", across_models=True),
     "replication": Figure("steerlab.figures.replication", "lm_steer"),
     "official_grid": Figure("steerlab.figures.official_grid", "lm_steer", across_models=True),
@@ -225,5 +242,8 @@ FIGURES = {
     "slim_coverage": Figure("steerlab.figures.slim_coverage", "slim"),
     "ordinary_text": Figure("steerlab.figures.ordinary_text", "slim"),
     "slim_ablations": Figure("steerlab.figures.ablations", "slim"),
+    "cogsteer_variants": Figure("steerlab.figures.variants", "cogsteer"),
+    "cogsteer_layers": Figure("steerlab.figures.layer_sweep", "cogsteer"),
+    "eye_tracking": Figure("steerlab.figures.eye_tracking", "cogsteer"),
     "glue": Figure("steerlab.figures.glue", "cogsteer"),
 }

@@ -12,7 +12,7 @@ from steerlab.data import glue as glue_data
 from steerlab.data import sources
 from steerlab.experiment import cells, figures
 from steerlab.experiment.codes import ROOT, code_digest, file_digest
-from steerlab.experiment.registry import FIGURES, METHODS, TASKS, TextScorer
+from steerlab.experiment.registry import ANALYSED, FIGURES, METHODS, TASKS, TextScorer
 from steerlab.experiment.scorers import text_scorer
 from steerlab.metrics import calibrated
 
@@ -23,6 +23,10 @@ def fetch_source(config: dict, doors: dict, *, source: str, door: str) -> dict:
 
 def make_task_table(config: dict, doors: dict, *, task: str) -> dict:
     used = {name: doors[name] for name in task_sources(config, task)}
+    if task in ANALYSED:
+        section = config[ANALYSED[task].section]
+        settings = {key: section[key] for key in ("corpora", "sentences")}
+        return {"module": ANALYSED[task].module, "doors": used, "settings": settings}
     given = cells.settings_of(config, task)
     settings = {key: value for key, value in given.items() if key not in ("seeds", "methods", "source")}
     settings |= {"renderings": ["plain", "instructed"]}
@@ -57,11 +61,15 @@ def train_steer(config: dict, doors: dict, *, model: str, method: str, task: str
     instance = cells.instance(config, method, task)
     line = instance.method
     where = _captured(config, line.captures, line.positions) if line.captures else _compute(config) | {"site": None}
-    return where | {
-        "steer": line.steer,
-        "hyperparameters": instance.hyperparameters,
-        "seed": int(seed),
-    }
+    return (
+        where
+        | {
+            "steer": line.steer,
+            "hyperparameters": instance.hyperparameters,
+            "seed": int(seed),
+        }
+        | ({"layer_rule": instance.layer_rule} if instance.layer_rule else {})
+    )
 
 
 def derive_steer(config: dict, doors: dict, *, model: str, method: str, task: str, seed: str) -> dict:
@@ -188,6 +196,27 @@ def choose_settings(config: dict, doors: dict, *, model: str, method: str, task:
     }
 
 
+def choose_layer_by_sweep(config: dict, doors: dict, *, model: str, method: str, task: str) -> dict:
+    objective = TASKS[task].objective
+    assert objective, f"nothing is chosen on {task}"
+    return {
+        "objective": objective.metric,
+        "goal": objective.goal,
+        "scorer": primary_label(config, task),
+        "layers": cells.swept_layers(config, model, method, task),
+    }
+
+
+def correlate_eye_tracking(config: dict, doors: dict, *, model: str) -> dict:
+    settings = {key: config["eye_tracking"][key] for key in ("batch_sentences", "permutations")}
+    versions = {"versions": _versions("torch", "transformers", "scikit-learn", "scipy")}
+    return _compute(config) | versions | settings | config["metrics"]
+
+
+def choose_layer_by_reading(config: dict, doors: dict, *, model: str) -> dict:
+    return {"model": model}
+
+
 NORM_PROMPTS = 16  # dev prompts that norms are measured on
 
 
@@ -250,6 +279,11 @@ def plot_figure(config: dict, doors: dict, *, model: str, figure: str) -> dict:
 
 def _sample_data(config: dict, doors: dict, figure: str) -> str:
     """What a caption says of sample data: nothing, that all is, or which part is."""
+    if figure == "eye_tracking":
+        corpora = task_sources(config, figure)
+        made_up = [corpus for corpus in corpora if doors[corpus] == "sample"]
+        which = "" if made_up == corpora else f" in place of {' and '.join(made_up)}"
+        return f"a synthetic sample{which}" if made_up else ""
     if figure == "glue":
         rests_on = {f"the rows of {task}": glue_data.source(task) for task in config["glue"]["tasks"]}
     else:
@@ -306,6 +340,8 @@ def build_report(config: dict, doors: dict) -> dict:
 
 def task_sources(config: dict, task: str) -> list[str]:
     """The sources of a task: of its prompts (or another that is named), of its training texts, of its split."""
+    if task in ANALYSED:
+        return config[ANALYSED[task].section]["corpora"]
     prompts, *texts = TASKS[task].sources
     settings = cells.settings_of(config, task)
     return [settings.get("source") or prompts, *texts, *(["hpr_split"] if settings.get("split") == "published" else [])]

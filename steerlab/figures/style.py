@@ -48,6 +48,7 @@ LABELS = {
     "random_slim": "random directions (SLIM)",
     "latentqa": "LatentQA",
     "cogsteer": "CogSteer",
+    "random_cogsteer": "random directions (CogSteer)",
     "iti": "ITI",
     "random_iti": "random directions (ITI)",
     "caa": "CAA",

@@ -308,7 +308,9 @@ def _trained(
                 found = judged.loss()
                 if found < best:
                     best, kept = found, bottleneck.tensors(adapters)
-    if updates and best == inf:
+    if not updates:
+        return kept
+    if best == inf:
         raise ValueError(f"CogSteer's loss is not finite after {updates} updates; lower its learning_rate")
     level = logging.INFO if best < first else logging.WARNING  # an adapter that learnt nothing is no contrast
     log.log(level, "CogSteer: loss on texts held out %.3f before training, %.3f at its best", first, best)

@@ -24,7 +24,7 @@ def errors(**changes: object) -> list[str]:
 
 def test_the_shipped_configuration_is_valid():
     headline = {cell.method for cell in experiment.load(default()).cells.values()} - set(default()["variants"])
-    baselines = {method for name in ("hpr", "iti", "slim", "lora") for method in (name, f"random_{name}")}
+    baselines = {method for name in ("hpr", "iti", "slim", "lora", "cogsteer") for method in (name, f"random_{name}")}
     assert headline == {"base", "instructed", "lm_steer", "random_lm_steer", "caa", "random_caa"} | baselines
 
 
@@ -271,7 +271,7 @@ def test_kappa_and_alpha_together_are_refused_wherever_they_meet():
 
 
 def test_several_kappas_need_answers_to_choose_by():
-    asked = {"methods": ["base", "slim", "lm_steer", "random_lm_steer", "caa"]}
+    asked = {"methods": ["base", "slim", "lm_steer", "random_lm_steer", "caa", "cogsteer", "random_cogsteer"]}
     (said,) = of_slim(tasks={"toxicity": default()["tasks"]["toxicity"] | asked})
     assert "slim on toxicity: there are no answers to choose among [1.28, 5, 20] by; give one in" in said
 

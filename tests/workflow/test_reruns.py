@@ -26,6 +26,8 @@ TOXICITY, SENTIMENT = ["data/toxicity.parquet"], ["data/sentiment.parquet"]
 TRUTHFULNESS = ["data/truthfulness.parquet"]
 CAPTURED = ["activations/tiny-llama/*/lm_head_input-all.json", "activations/*/truthfulness/*/block_output-answer.json"]
 CAPTURED += ["activations/*/truthfulness/*/attention_heads-last.json"]
+READING = ["analyses/tiny-llama/eye_tracking.csv"]
+EYE_TRACKING = ["data/eye_tracking.parquet"]
 INTERPRETED = ["analyses/tiny-llama/lm_steer/toxicity/0"]
 
 LEARNT = ["steers/tiny-llama/lm_steer*"]
@@ -68,7 +70,7 @@ CLASSIFIERS = [*BENT, "classifiers/tiny-llama/head/*"]
 PICKED_LAYER = [f"classifiers/tiny-llama/bottleneck/sst2/test/{name}/0.parquet" for name in ("picked", "random")]
 COMPARED = ["metrics/tiny-llama/glue/sst2.csv"]
 
-COMPUTE = CAPTURED + UNSTEERED + CLASSIFIERS
+COMPUTE = CAPTURED + UNSTEERED + READING + CLASSIFIERS
 TEST_METRICS = ["metrics/*/toxicity/test.csv", "metrics/*/sentiment/test.csv"]
 METRICS, PERPLEXITY, TEXTS = map(unpicked, ("metrics/{cell}", "scores/{cell}perplexity-base*", "scores/{cell}texts*"))
 METRICS += ["metrics/*/base/truthfulness/*", *(f"metrics/*/{of}/truthfulness/dev.csv" for of in ("hpr", "slim"))]
@@ -286,8 +288,12 @@ LEAVES = {
     "glue.prefix.learning_rate": (0.01, REPORT),
     "glue.adaption_prompt.length": (3, REPORT),
     "glue.adaption_prompt.learning_rate": (0.01, REPORT),
-    "metrics.resamples": (60, METRICS + PROBES + COVERAGE + COMPARED),
-    "metrics.confidence": (0.9, METRICS + PROBES + COVERAGE + COMPARED),
+    "eye_tracking.corpora": (["provo"], EYE_TRACKING),
+    "eye_tracking.sentences": (5, EYE_TRACKING),
+    "eye_tracking.batch_sentences": (3, READING),
+    "eye_tracking.permutations": (49, READING),
+    "metrics.resamples": (60, METRICS + PROBES + COVERAGE + READING + COMPARED),
+    "metrics.confidence": (0.9, METRICS + PROBES + COVERAGE + READING + COMPARED),
 }
 # What must change with a leaf, so that the configuration can be run.
 WITH = {
@@ -446,7 +452,8 @@ MODULES = {
     "steerlab/scores/answers.py": ANSWERS,
     "steerlab/methods/lm_steer_transfer.py": ["steers/tiny-rotated/transferred/*"],
     "steerlab/generations.py": [*OF_TOXICITY, *OF_SENTIMENT, *ANSWERED, "analyses/*/norms/*"],
-    "steerlab/choices.py": ["choices/*"],
+    "steerlab/choices.py": ["choices/*/*/*"],
+    "steerlab/layer_choices.py": ["choices/tiny-llama/eye_tracking.json"],
     "steerlab/scores/perplexity.py": PERPLEXITY + OF_ANSWERS,
     "steerlab/likelihood.py": [*SLIM, *PERPLEXITY, *ASKED, HPR_ON_DEV, *OF_BASE_ANSWERS],
     "steerlab/scores/profanity_check.py": TEXTS,
@@ -456,7 +463,10 @@ MODULES = {
     "steerlab/scores/classifier_files.py": [],
     "steerlab/tasks/toxicity.py": TOXICITY,
     "steerlab/tasks/sentiment.py": SENTIMENT,
-    "steerlab/metrics/bootstrap.py": METRICS + CALIBRATION + PROBES + COVERAGE + COMPARED,
+    "steerlab/metrics/bootstrap.py": METRICS + CALIBRATION + PROBES + COVERAGE + READING + COMPARED,
+    "steerlab/metrics/ranks.py": READING,
+    "steerlab/analyses/word_states.py": READING,
+    "steerlab/tasks/eye_tracking.py": EYE_TRACKING,
     "steerlab/metrics/continuations.py": METRICS,
     "steerlab/metrics/grid.py": [],
     "steerlab/analyses/interpretation.py": INTERPRETED,
