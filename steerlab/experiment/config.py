@@ -16,10 +16,11 @@ import jsonschema
 import yaml
 
 from steerlab.data import sources
-from steerlab.experiment.cells import all_cells, instance, is_chosen, methods_of, settings_of
+from steerlab.experiment.cells import all_cells, instance, is_chosen, methods_of, settings_of, swept_layers
 from steerlab.experiment.registry import ANALYSED, METHODS, TASKS, TEXT_SCORERS
 from steerlab.experiment.scorers import known, text_scorer
 from steerlab.experiment.specs import scorer_label
+from steerlab.layer_choices import BY_READING
 
 SCHEMA = Path(__file__).parents[2] / "schemas" / "config.yaml"
 
@@ -40,7 +41,9 @@ def check(raw: dict) -> dict:
         list(_impossible_classifiers(config)) + list(_unknown_scorers(config)) + list(_impossible_questions(config))
     )
     errors = errors or list(_impossible_variants(config))
-    errors = errors or list(dict.fromkeys([*_impossible_risks(config), *_larger_than_their_base(config)]))
+    errors = errors or list(
+        dict.fromkeys([*_impossible_risks(config), *_impossible_layers(config), *_larger_than_their_base(config)])
+    )
     if errors:
         raise ConfigError("\n".join(f"config: {error}" for error in errors))
     return config
@@ -302,6 +305,23 @@ def _impossible_risks(config: dict) -> Iterator[str]:
             yield (
                 f"{cell.method} on {cell.task}: there are no answers to choose among {kappa or alpha} by; give one in "
                 "steers.slim.by_task"
+            )
+
+
+def _impossible_layers(config: dict) -> Iterator[str]:
+    """A block is picked by eye movements, which must be there, or by a sweep over some of the middle third's."""
+    for cell in all_cells(config):
+        here = instance(config, cell.method, cell.task)
+        where = f"{here.name} on {cell.task}"
+        if here.of == "cogsteer" and here.given["official_code"] and TASKS[cell.task].answers:
+            yield f"{where}: official_code decodes and does nothing else, and answers are scored; leave it out there"
+        rule = here.layer_rule
+        if rule in BY_READING and not config["eye_tracking"]["corpora"]:
+            yield f"{where}: layer_rule {rule} goes by eye movements; name eye_tracking.corpora, or set adapter_layer"
+        if rule and rule not in BY_READING and not swept_layers(config, cell.model, here.of, cell.task):
+            yield (
+                f"{where}: layer_rule {rule} compares variants that adapt one block each; add some such as "
+                "{of: cogsteer, split: dev, adapter_layer: 10} to run.variants"
             )
 
 

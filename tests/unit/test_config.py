@@ -291,3 +291,28 @@ def test_tasks_that_lean_on_another_are_refused_without_it():
     ]
     alone = of_slim(run={"tasks": ["toxicity", "sentiment", "nq_open"], "variants": []})
     assert "config: run.tasks: nq_open takes what was learnt on truthfulness, which is not there; add it" in alone
+
+
+def of_cogsteer(**changes: object) -> list[str]:
+    settings = {"steers": default()["steers"] | {"cogsteer": {"strengths": [1.0]} | changes.pop("cogsteer", {})}}
+    return errors(**settings | changes)
+
+
+def test_a_block_is_picked_by_eye_movements_only_where_there_are_some():
+    said = of_cogsteer(eye_tracking={"corpora": []})
+    assert said[0].endswith(
+        "layer_rule middle_peak goes by eye movements; name eye_tracking.corpora, or set adapter_layer"
+    )
+    assert any("cogsteer_random on toxicity" in line for line in said)  # which must know what not to draw
+
+
+def test_a_block_is_picked_by_validation_only_where_some_are_compared():
+    said = of_cogsteer(cogsteer={"layer_rule": "validation_middle"})
+    assert "cogsteer on toxicity: layer_rule validation_middle compares variants" in said[0]
+
+
+def test_the_official_decoding_cannot_score_given_answers():
+    tasks = default()["tasks"]
+    tasks["truthfulness"]["methods"].append("cogsteer")
+    said = of_cogsteer(cogsteer={"official_code": True}, tasks=tasks)
+    assert any("cogsteer on truthfulness: official_code decodes and does nothing else" in line for line in said)
