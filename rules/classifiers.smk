@@ -44,22 +44,22 @@ rule sweep_layers:
         "../scripts/sweep_layers.py"
 
 
-rule choose_layer:
+rule choose_glue_layer:
     input:
         predictions=names.LAYER_SWEEP,
     output:
-        choice=names.LAYER_CHOICE,
+        choice=names.GLUE_CHOICE,
     log:
-        names.log(names.LAYER_CHOICE),
+        names.log(names.GLUE_CHOICE),
     benchmark:
-        names.benchmark(names.LAYER_CHOICE)
+        names.benchmark(names.GLUE_CHOICE)
     conda:
         "../envs/figures.yaml"
     params:
-        spec=lambda w: x.spec("choose_layer", w.items()),
-        code=x.code("choose_layer"),
+        spec=lambda w: x.spec("choose_glue_layer", w.items()),
+        code=x.code("choose_glue_layer"),
     script:
-        "../scripts/choose_layer.py"
+        "../scripts/choose_glue_layer.py"
 
 
 rule train_classifier:

@@ -3,8 +3,7 @@
 label is +1.0 for civil or positive, -1.0 for toxic or negative, between for rated texts, NaN for a prompt of no class.
 The formats of generations, of Perspective's scores, of questions (steerlab.data.questions), of eye movements
 (steerlab.data.eye_tracking) and of GLUE (steerlab.data.glue_files) have other columns, which they name. A row that
-cannot be read means that file and loader
-disagree: all such rows are reported with their lines, none is loaded.
+cannot be read means that file and loader disagree: all such rows are reported with their lines, none is loaded.
 """
 
 import gzip

@@ -11,11 +11,11 @@ from typing import Any
 
 from steerlab.data import glue
 from steerlab.experiment import names
+from steerlab.layer_choices import BY_READING
 
 HEAD = "head"  # a classifier without intervention
 CHOSEN = ("picked", "random")  # layers that a choice decides
 OF_TRAINING = ("batch_rows", "epochs", "warmup", "weight_decay", "max_tokens")
-BY_READING = ("middle_peak", "peak")  # rules of the choice by eye movements, which needs no training
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Glue:
     def _choice(self, model: str, task: str, intervention: str) -> str:
         if self.settings["layer_rule"] in BY_READING:
             return names.READING_CHOICE.format(model=model)
-        return names.LAYER_CHOICE.format(model=model, task=task, intervention=intervention)
+        return names.GLUE_CHOICE.format(model=model, task=task, intervention=intervention)
 
     def _classifiers(self, model: str, task: str) -> Iterator[str]:
         for intervention in (HEAD, *self.settings["interventions"]):
@@ -108,7 +108,7 @@ def sweep_layers(config: dict, doors: dict, *, model: str, intervention: str, ta
     return _fitted(config, intervention, task) | asked
 
 
-def choose_layer(config: dict, doors: dict, *, model: str, intervention: str, task: str) -> dict:
+def choose_glue_layer(config: dict, doors: dict, *, model: str, intervention: str, task: str) -> dict:
     return {"metric": glue.TASKS[task].metric}
 
 

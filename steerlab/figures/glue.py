@@ -64,12 +64,18 @@ def table(
         long = long.assign(low=long.low.where(timed), high=long.high.where(timed), n=long.steps)
         parts.append(long.assign(split="training", seed="all", against="", task=rows.task.iloc[0]))
     found = pd.concat(parts, ignore_index=True).reindex(columns=COLUMNS).assign(model=model, rule=rule)
-    return found.astype(dict.fromkeys(("layer", "n", "parameters", "blocks"), "Int64"))
+    return _typed(found)
+
+
+def _typed(table: pd.DataFrame) -> pd.DataFrame:
+    """The same types whether the rows were computed or read."""
+    whole = dict.fromkeys(("layer", "n", "parameters", "blocks"), "Int64")
+    return table.astype({"seed": str} | whole).assign(against=table.against.fillna(""))
 
 
 def plot(table: pd.DataFrame) -> Figure:
     """table: what `table` returns, also when read from its CSV."""
-    table = table.astype({"seed": str}).assign(against=table.against.fillna(""))
+    table = _typed(table)
     swept, test = table[table.split == "dev"], table[(table.split == "test") & (table.against == "")]
     costs = table[table.split == "training"]
     tasks = list(dict.fromkeys(table.task))
@@ -99,7 +105,7 @@ def plot(table: pd.DataFrame) -> Figure:
 def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, str]:
     """Phrases: model, tasks, metrics, interventions, rule, picks, seeds, rows, interval; gains: of the picked layer on
     the others; costs: of the picked layer beside all, empty where they were not measured."""
-    table = table.astype({"seed": str}).assign(against=table.against.fillna(""))
+    table = _typed(table)
     test = table[(table.split == "test") & (table.seed == "all")]
     own, gained = test[test.against == ""], test[test.against != ""]
     single = table[(table.split == "test") & (table.against == "")]

@@ -17,7 +17,7 @@ from numpy.testing import assert_allclose
 from scipy.stats import pearsonr
 from sklearn.metrics import accuracy_score, matthews_corrcoef
 
-from scripts import choose_layer, compare_layers, measure_training, sweep_layers, train_classifier
+from scripts import choose_glue_layer, compare_layers, measure_training, sweep_layers, train_classifier
 from steerlab import classifiers, layer_choices, measure, models, store
 from steerlab.data import doors, glue, glue_files, records, sources
 from steerlab.data.sources import SAMPLE
@@ -246,13 +246,13 @@ def test_the_choice_is_the_best_layer_of_the_sweep_and_refuses_test_rows(at: Sim
     swept = pd.concat([predictions("dev", "swept", layer, 0, right) for layer, right in rights.items()])
     swept.to_parquet(at.folder / "swept.parquet")
     paths = {"predictions": at.folder / "swept.parquet", "choice": at.folder / "choice.json"}
-    choose_layer.run(**paths, spec={"metric": "accuracy"})
+    choose_glue_layer.run(**paths, spec={"metric": "accuracy"})
     choice = json.loads(paths["choice"].read_text())
     assert choice["picks"] == {"validation_middle": 3, "validation": 1} and choice["rows"] == 200
     assert [one["layer"] for one in choice["candidates"]] == [1, 2, 3, 5]
     swept.assign(split="test").to_parquet(at.folder / "swept.parquet")
     with pytest.raises(ValueError, match="predictions of split test were given; choose a layer by dev rows alone"):
-        choose_layer.run(**paths, spec={"metric": "accuracy"})
+        choose_glue_layer.run(**paths, spec={"metric": "accuracy"})
 
 
 def test_the_layers_of_a_classifier_are_those_of_its_name(at: SimpleNamespace):

@@ -14,7 +14,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def choices(jobs: list[Job]) -> list[Job]:
-    return [job for job in jobs if job.rule in ("choose_settings", "choose_layer")]
+    return [job for job in jobs if job.rule in ("choose_settings", "choose_glue_layer")]
 
 
 def ancestors(jobs: list[Job], job: Job) -> Iterator[str]:
