@@ -8,15 +8,14 @@ from steerlab.job import job
 
 def run(*, model: Path, table: Path, steer: Path, spec: dict, store: Path, layer: list[Path] | None = None) -> None:
     """Fit the steer and save its folder. layer: the choice whose pick by `layer_rule` the fit is told, one or none."""
-    from steerlab import activations, layer_choices, methods
+    from steerlab import activations, methods
     from steerlab.models import ModelHandle
 
     steer_class = methods.load_class(spec["steer"])
     captured = activations.of_training_texts(model, table, spec, store) if spec["site"] else None
     handle = ModelHandle(model, device=spec["device"], dtype=spec["dtype"], attention=spec["attention"])
     data = activations.labelled_texts(handle.info.tokenizer, table)
-    rule = spec.get("layer_rule")
-    told = {"picked": layer_choices.picked_layer(json.loads(layer[0].read_text()), rule)} if layer else {}
+    told = {"picked": json.loads(layer[0].read_text())["picks"][spec["layer_rule"]]} if layer else {}
     steer_class.fit(handle, data, captured, seed=spec["seed"], **spec["hyperparameters"], **told).save(steer)
 
 

@@ -36,6 +36,11 @@ LEARNT_ON_ALL_TEXTS = ["steers/tiny-llama/lm_steer/*"]
 
 HPR = ["steers/tiny-llama/hpr*/truthfulness/0"]
 SLIM = ["steers/tiny-llama/slim*/truthfulness/0"]
+# Fits that are told a block wait for the choice of one; those of a given block do not.
+COGSTEER = ["steers/tiny-llama/cogsteer*/toxicity/0"]
+OF_A_BLOCK = ["steers/tiny-llama/cogsteer_block_*/toxicity/0"]
+COGSTEER_ON_DEV = "generations/tiny-llama/cogsteer/toxicity/dev/0.parquet"
+PLACED = ["generations/tiny-llama/cogsteer_*/toxicity/*"]  # variants, which have strengths of their own
 COVERAGE = ["analyses/tiny-llama/slim/truthfulness/coverage-0.csv"]
 ANSWERED = ["generations/tiny-llama/*/truthfulness/test/0.parquet"]  # the choice goes by given answers alone
 
@@ -44,21 +49,28 @@ HPR_ON_DEV = "scores/*/hpr/truthfulness/dev/answers/*"
 ANSWERS = [*ASKED, *(f"scores/*/{method}/truthfulness/dev/answers/*" for method in ("hpr", "slim"))]
 UNSTEERED = ["generations/*/base/*", *ASKED]
 CANDIDATES = ["generations/tiny-llama/lm_steer/toxicity/dev/0.parquet"]
-OF_TOXICITY = [*CANDIDATES, "generations/*/base/toxicity/*"]  # the others follow from the choice among the candidates
+OF_TOXICITY = [
+    *CANDIDATES,
+    COGSTEER_ON_DEV,
+    *PLACED,
+    "generations/*/base/toxicity/*",
+]  # the others follow from the choice among the candidates
 OF_SENTIMENT = ["generations/*/sentiment/*"]
-ON_DEV = [*CANDIDATES, "generations/tiny-llama/base/toxicity/dev/0.parquet"]
+ON_DEV = [*CANDIDATES, COGSTEER_ON_DEV, "generations/tiny-llama/base/toxicity/dev/0.parquet"]
 ON_TEST = [
-    f"generations/tiny-llama/{method}/toxicity/test/0.parquet" for method in ("base", "lm_steer", "random_lm_steer")
+    f"generations/tiny-llama/{method}/toxicity/test/0.parquet"
+    for method in ("base", "lm_steer", "random_lm_steer", "cogsteer", "random_cogsteer")
 ]
 DERIVED = [f"steers/*/{name}/*" for name in ("random_*", "civil_and_positive", "transferred")]
 SWEPT = [f"generations/tiny-llama/{name}/*" for name in ("lm_steer_all", "lm_steer_30", "civil_and_positive")]
-SWEPT += ["generations/tiny-rotated/*"]
+SWEPT += ["generations/tiny-rotated/*", *PLACED]
 SWEPT_ANSWERS = [f"scores/tiny-llama/{of}_*/truthfulness/test/answers/0.parquet" for of in ("hpr", "slim")]
 
 
 def unpicked(pattern: str) -> list[str]:
     """The pattern in each cell whose settings stand in the configuration: no choice, and so no score, leads to it."""
     cells = ("*/base/toxicity/*", "*/lm_steer/toxicity/dev*", "*/sentiment/*")
+    cells += ("*/cogsteer/toxicity/dev*", "*/cogsteer_*/toxicity/*")
     return [pattern.format(cell=cell) for cell in cells]
 
 
@@ -70,7 +82,7 @@ CLASSIFIERS = [*BENT, "classifiers/tiny-llama/head/*"]
 PICKED_LAYER = [f"classifiers/tiny-llama/bottleneck/sst2/test/{name}/0.parquet" for name in ("picked", "random")]
 COMPARED = ["metrics/tiny-llama/glue/sst2.csv"]
 
-COMPUTE = CAPTURED + UNSTEERED + READING + CLASSIFIERS
+COMPUTE = CAPTURED + UNSTEERED + READING + CLASSIFIERS + OF_A_BLOCK
 TEST_METRICS = ["metrics/*/toxicity/test.csv", "metrics/*/sentiment/test.csv"]
 METRICS, PERPLEXITY, TEXTS = map(unpicked, ("metrics/{cell}", "scores/{cell}perplexity-base*", "scores/{cell}texts*"))
 METRICS += ["metrics/*/base/truthfulness/*", *(f"metrics/*/{of}/truthfulness/dev.csv" for of in ("hpr", "slim"))]
@@ -94,7 +106,18 @@ LEAVES = {
     "store": ("elsewhere", REPORT),
     "run.models": (["tiny-llama", "tiny-gpt2"], ["models/tiny-gpt2"]),
     "run.methods": (
-        ["lm_steer", "random_lm_steer", "instructed", "caa", "hpr", "random_hpr", "slim", "random_slim"],
+        [
+            "lm_steer",
+            "random_lm_steer",
+            "instructed",
+            "caa",
+            "hpr",
+            "random_hpr",
+            "slim",
+            "random_slim",
+            "cogsteer",
+            "random_cogsteer",
+        ],
         ["*/instructed/*", "activations/*/toxicity/*block_output*", "activations/*/toxicity/*attention_heads*"],
     ),
     "run.tasks": (["toxicity"], REPLICATION),
@@ -112,7 +135,7 @@ LEAVES = {
     "models": ({"tiny-llama": {"seed": 1}}, ["models/tiny-llama"]),
     "tasks.toxicity.source": ("nontoxic_prompts", ["data/raw/nontoxic_prompts/url"]),
     "tasks.toxicity.seeds": ([0], REPORT),
-    "tasks.toxicity.methods": (["base", "lm_steer"], ["figures/tiny-llama/toxicity.svg"]),
+    "tasks.toxicity.methods": (["base", "lm_steer", "cogsteer"], ["figures/tiny-llama/toxicity.svg"]),
     "tasks.toxicity.prompts.dev": (5, TOXICITY),
     "tasks.toxicity.prompts.test": (5, TOXICITY),
     "tasks.toxicity.comments": (11, TOXICITY),
@@ -215,8 +238,26 @@ LEAVES = {
     "steers.slim.official_code": (True, SLIM),
     "steers.slim.strengths": ([0.5], ["scores/tiny-llama/slim/truthfulness/dev/*"]),
     "steers.slim.by_task": ({"truthfulness": {"bl": 2.5}}, SLIM),
+    "steers.cogsteer.adapter_layer": (0, ["steers/tiny-llama/cogsteer/toxicity/0"]),  # variants have their own
+    "steers.cogsteer.contrast_layer": (1, COGSTEER),
+    "steers.cogsteer.layer_rule": (
+        "peak",
+        [f"steers/tiny-llama/{of}/toxicity/0" for of in ("cogsteer", "cogsteer_random")],
+    ),
+    "steers.cogsteer.reduction": (8, COGSTEER),
+    "steers.cogsteer.updates": (3, COGSTEER),
+    "steers.cogsteer.batch_blocks": (3, COGSTEER),
+    "steers.cogsteer.block_tokens": (12, COGSTEER),
+    "steers.cogsteer.learning_rate": (0.02, COGSTEER),
+    "steers.cogsteer.weight_decay": (0.1, COGSTEER),
+    "steers.cogsteer.evaluations": (2, COGSTEER),
+    "steers.cogsteer.judging_blocks": (4, COGSTEER),
+    "steers.cogsteer.held_out": (0.3, COGSTEER),
+    "steers.cogsteer.official_code": (True, COGSTEER),
+    "steers.cogsteer.strengths": ([0.5], [COGSTEER_ON_DEV]),
+    "steers.cogsteer.by_task": ({"toxicity": {"updates": 2}}, COGSTEER),
     "variants": ({"lm_steer_30": {"texts": 4}}, ["steers/*/lm_steer_30/*"]),
-    "choices.perplexity_limit": (2.0, ["choices/tiny-llama/lm_steer/toxicity.json"]),
+    "choices.perplexity_limit": (2.0, [f"choices/tiny-llama/{of}/toxicity.json" for of in ("lm_steer", "cogsteer")]),
     "generations.toxicity.samples.dev": (2, ON_DEV),
     "generations.toxicity.samples.test": (3, ON_TEST),
     "generations.toxicity.max_new_tokens": (7, OF_TOXICITY),
@@ -430,6 +471,8 @@ def figures(*names: str) -> list[str]:
     return [f"figures/*/{name}.svg" for name in names]
 
 
+CHOSEN = (("lm_steer", "toxicity"), ("cogsteer", "toxicity"), ("hpr", "truthfulness"), ("slim", "truthfulness"))
+BY_LAYER = ["choices/tiny-llama/eye_tracking.json"]  # what sweeps choose follows from what they train
 # A file of the code: what is made anew first.
 MODULES = {
     "steerlab/sites.py": COMPUTE,
@@ -438,8 +481,8 @@ MODULES = {
     "steerlab/data/glue.py": [*GLUE_TABLE, GLUE_FIGURE],
     "steerlab/metrics/glue.py": ["choices/tiny-llama/glue/*", *COMPARED, GLUE_FIGURE],
     "steerlab/models.py": ["models/tiny-llama"],
-    "steerlab/activations.py": CAPTURED,
-    "steerlab/losses.py": LEARNT,
+    "steerlab/activations.py": CAPTURED + COGSTEER,
+    "steerlab/losses.py": LEARNT + COGSTEER,
     "steerlab/methods/caa.py": [],
     "steerlab/methods/lm_steer.py": LEARNT,
     "steerlab/methods/random_direction.py": ["steers/*/random_*/*"],
@@ -447,13 +490,19 @@ MODULES = {
     "steerlab/methods/slim.py": SLIM,
     "steerlab/methods/slim_transport.py": SLIM,
     "steerlab/analyses/coverage.py": COVERAGE,
+    "steerlab/methods/cogsteer.py": COGSTEER,
+    "steerlab/methods/cogsteer_official.py": COGSTEER,
+    "steerlab/streams.py": COGSTEER,
+    "steerlab/language_modelling.py": COGSTEER,
+    "steerlab/figures/variants.py": figures("cogsteer_variants"),
+    "steerlab/figures/layer_sweep.py": figures("cogsteer_layers"),
     "steerlab/methods/settings.py": [*OF_TOXICITY, *OF_SENTIMENT, *ANSWERS, "generations/*/base/truthfulness/*"],
     "steerlab/tasks/truthfulness.py": TRUTHFULNESS,
     "steerlab/scores/answers.py": ANSWERS,
     "steerlab/methods/lm_steer_transfer.py": ["steers/tiny-rotated/transferred/*"],
     "steerlab/generations.py": [*OF_TOXICITY, *OF_SENTIMENT, *ANSWERED, "analyses/*/norms/*"],
-    "steerlab/choices.py": ["choices/*/*/*"],
-    "steerlab/layer_choices.py": ["choices/tiny-llama/eye_tracking.json"],
+    "steerlab/choices.py": [f"choices/tiny-llama/{of}/{task}.json" for of, task in CHOSEN],
+    "steerlab/layer_choices.py": [*BY_LAYER, *OF_A_BLOCK],
     "steerlab/scores/perplexity.py": PERPLEXITY + OF_ANSWERS,
     "steerlab/likelihood.py": [*SLIM, *PERPLEXITY, *ASKED, HPR_ON_DEV, *OF_BASE_ANSWERS],
     "steerlab/scores/profanity_check.py": TEXTS,
