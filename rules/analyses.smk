@@ -1,7 +1,7 @@
 # In: a steer, its model, and the held-out texts' activations. Out: what the steer says in words. And the scores of the
 # official code's own continuations, where a mirror holds them; and how far the toxicity scorers agree with Perspective,
 # where its scores are there. And how well probes tell answers of the test questions apart, what edits do to norms,
-# and what steers cost on ordinary text. And how a model's layers go with readers' eye movements.
+# what steers cost on ordinary text, and what they do to a model's reasoning. And how a model's layers go with readers' eye movements.
 
 
 rule interpret_steer:
@@ -179,6 +179,31 @@ rule measure_ordinary_text:
         code=lambda w: x.code("measure_ordinary_text", methods=x.measured(w)),
     script:
         "../scripts/measure_ordinary_text.py"
+
+
+rule measure_reasoning:
+    input:
+        unpack(x.measured_steers),
+        model=names.MODEL,
+        source=lambda w: x.raw("reasoning"),
+    output:
+        questions=names.REASONING,
+    log:
+        names.log(names.REASONING),
+    benchmark:
+        names.benchmark(names.REASONING)
+    conda:
+        "../envs/torch.yaml"
+    threads: x.config["threads"]
+    resources:
+        gpu=x.gpu,
+        mem_mb=x.config["mem_mb"],
+        runtime=x.config["runtime"],
+    params:
+        spec=lambda w: x.spec("measure_reasoning", w.items()),
+        code=lambda w: x.code("measure_reasoning", methods=x.measured(w)),
+    script:
+        "../scripts/measure_reasoning.py"
 
 
 rule correlate_eye_tracking:

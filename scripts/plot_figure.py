@@ -37,7 +37,7 @@ def _read(inputs: dict[str, list[Path]], figure: str) -> dict[str, object]:
     if "interpretation" in inputs:
         for name in INTERPRETED[figure]:
             found[name] = pd.read_csv(inputs["interpretation"][0] / f"{name}.csv", **AS_WRITTEN)
-    for kind in ("grid", "accuracies", "coverage", "norms", "texts", "curves", "comparisons", "costs"):
+    for kind in ("grid", "accuracies", "coverage", "norms", "texts", "questions", "curves", "comparisons", "costs"):
         if kind in inputs:
             found[kind] = pd.concat(map(pd.read_csv, inputs[kind]), ignore_index=True)
     if "reading" in inputs:

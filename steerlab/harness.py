@@ -145,29 +145,61 @@ def write_tasks(
     table's, and the prompt, which stands there whole. limit: see `tables.prompts`.
     Raises ValueError for a table without such questions.
     """
+    documents = questions(table, split=split, rendering=rendering, limit=limit)
+    for task in TASKS:
+        include = f"truthfulqa/{task.replace('truthfulness', 'truthfulqa')}.yaml"
+        _write_task(folder, task, include, documents, split, doc_to_text="prompt", should_decontaminate=False)
+
+
+def write_choice_task(asked: pd.DataFrame, folder: Path) -> Path:
+    """Write a task over multiple-choice questions, and return its YAML file, for `samples` or --include_path.
+
+    It is the installed harness' own arc_easy but for the data. asked: id, question, choices (texts), answer (index).
+    """
+    documents = [
+        {
+            "id": row["id"],
+            "question": row["question"],
+            "choices": {"text": list(row["choices"]), "label": [str(place) for place in range(len(row["choices"]))]},
+            "answerKey": str(row["answer"]),
+        }
+        for row in asked.to_dict("records")
+    ]
+    return _write_task(folder, "reasoning", "arc/arc_easy.yaml", documents, "test")
+
+
+def samples(lm: SteerlabLM, task: Path) -> list[dict[str, Any]]:
+    """What the harness tells of each document of one task: doc, its metrics by name, and more. task: its YAML file.
+
+    Unlike `evaluate` this asks nothing about the machine, which takes seconds, and bootstraps nothing.
+    """
+    run: Any = evaluator.evaluate
+    loaded = TaskManager(include_path=str(task.parent), include_defaults=False).load([task.stem])
+    return run(lm, loaded, bootstrap_iters=0)["samples"][task.stem]
+
+
+def _write_task(folder: Path, task: str, include: str, documents: Sequence[dict], split: str, **more: Any) -> Path:
+    """A task of the harness' own, its file by its path there, over other documents: questions.jsonl and YAML."""
     folder.mkdir(parents=True, exist_ok=True)
     data = (folder / "questions.jsonl").resolve()
-    documents = questions(table, split=split, rendering=rendering, limit=limit)
     data.write_text("".join(json.dumps(document) + "\n" for document in documents))
-    for task in TASKS:
+    unused = {f"{name}_split": None for name in ("training", "validation")}
+    own = {
+        "include": str(OWN_TASKS / include),
+        "task": task,
+        "tag": None,  # else the tag that the harness gives its own would call it, too
+        "dataset_path": "json",
+        "dataset_name": None,
         # Without a cache of its own, the package datasets would leave a copy in the user's.
-        kwargs = {"data_files": {split: str(data)}, "cache_dir": str(data.parent / "cache")}
-        own = {
-            "include": str(OWN_TASKS / f"{task.replace('truthfulness', 'truthfulqa')}.yaml"),
-            "task": task,
-            "tag": None,  # else the harness' tag truthfulqa would call it, too
-            "dataset_path": "json",
-            "dataset_name": None,
-            "dataset_kwargs": kwargs,
-            "validation_split": None,
-            "test_split": split,
-            "doc_to_text": "prompt",
-            "should_decontaminate": False,
-        }
-        (folder / f"{task}.yaml").write_text(yaml.safe_dump(own))
+        "dataset_kwargs": {"data_files": {split: str(data)}, "cache_dir": str(data.parent / "cache")},
+        **unused,
+        "test_split": split,
+    }
+    (folder / f"{task}.yaml").write_text(yaml.safe_dump(own | more))
+    return folder / f"{task}.yaml"
 
 
-OWN_TASKS = Path(evaluator.__file__).parent / "tasks/truthfulqa"
+OWN_TASKS = Path(evaluator.__file__).parent / "tasks"
 
 
 def questions(table: Path, *, split: str, rendering: str, limit: int | None = None) -> list[dict[str, Any]]:

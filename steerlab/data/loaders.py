@@ -1,9 +1,10 @@
 """Loaders: one function a file format, each from a path to rows (text: str, label: float).
 
 label is +1.0 for civil or positive, -1.0 for toxic or negative, between for rated texts, NaN for a prompt of no class.
-The formats of generations, of Perspective's scores, of questions (steerlab.data.questions), of eye movements
-(steerlab.data.eye_tracking) and of GLUE (steerlab.data.glue_files) have other columns, which they name. A row that
-cannot be read means that file and loader disagree: all such rows are reported with their lines, none is loaded.
+The formats of generations, of Perspective's scores, of questions (steerlab.data.questions) and those to choose an answer
+to (steerlab.data.choice_questions), of eye movements (steerlab.data.eye_tracking) and of GLUE (steerlab.data.glue_files)
+have other columns, which they name. A row that cannot be read means that file and loader disagree: all such rows are
+reported with their lines, none is loaded.
 """
 
 import gzip
@@ -19,7 +20,7 @@ from typing import IO, TypeVar, cast
 import pandas as pd
 import pyarrow.parquet
 
-from steerlab.data import eye_tracking, glue_files, questions, records
+from steerlab.data import choice_questions, eye_tracking, glue_files, questions, records
 from steerlab.data.records import BadRows
 from steerlab.data.sources import Source, table
 from steerlab.data.splits import row_id, text_digest
@@ -264,7 +265,7 @@ FORMATS: dict[str, Callable[[Path], pd.DataFrame]] = {
         jigsaw_csv, jigsaw_bias_csv, perspective_csv, hutto_movies, hutto_openings, sst2_tsv, sst5_jsonl,
         rated_jsonl, texts_jsonl, texts_parquet, official_generations, scored_rtp_jsonl, scored_perspective_csv,
     )
-} | questions.FORMATS | eye_tracking.FORMATS | glue_files.FORMATS  # fmt: skip
+} | questions.FORMATS | choice_questions.FORMATS | eye_tracking.FORMATS | glue_files.FORMATS  # fmt: skip
 
 
 def _collect(path: Path, lines: Iterable[tuple[int, T]], parse: Callable[[T], Row | None]) -> pd.DataFrame:

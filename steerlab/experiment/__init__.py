@@ -47,8 +47,8 @@ def _needed_sources(config: dict) -> set[str]:
     needed |= {text_scorer(config, scorer).source for scorer in specs.text_scorers(config)}
     needed |= {"official_generations"} if specs.has_official_generations(config) else set()
     needed |= set(specs.CALIBRATED_ON) if specs.calibrates(config) else set()
-    drawn = figures.drawn(config, {cell.key: cell for cell in all_cells(config)})
-    needed |= {"ordinary_text"} if "ordinary_text" in {figure for _, figure in drawn} else set()
+    drawn = {figure for _, figure in figures.drawn(config, {cell.key: cell for cell in all_cells(config)})}
+    needed |= drawn & {"ordinary_text", "reasoning"}  # figures whose texts no task has, named as their source
     needed |= {name for task in _analysed(config) for name in specs.task_sources(config, task)}
     needed |= {glue_data.source(task) for task in config["glue"]["tasks"]}
     return {name for name in needed if name}

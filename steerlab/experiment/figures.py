@@ -3,7 +3,7 @@
 `inputs` gives files by kind; scripts/plot_figure.py reads them and passes them on by name: `metrics`, `choices`,
 `parameters` (of steers), `directions`, `spectrum`, `coordinates`, `evidence`, `guesses` (of an interpretation), `grid`,
 `statistics` and `reliability` (of a calibration), `accuracies` (of probes), `coverage` (of maps), `norms`,
-`texts` (ordinary ones under steers), `curves` and `reading` (of eye movements, and the choice that goes by them),
+`texts` (ordinary ones under steers), `questions` (of reasoning, under steers), `curves` and `reading` (of eye movements, and the choice that goes by them),
 `comparisons` (of GLUE's classifiers), `costs` (of their training).
 """
 
@@ -95,7 +95,7 @@ def arguments(config: dict, model: str, figure: str) -> dict[str, Any]:
             return {"of": of, "labels": ablated(config, of), "scorers": [specs.LIKELIHOOD]}
         case "slim_coverage" | "eye_tracking":
             return {"model": model}
-        case "ordinary_text":
+        case "ordinary_text" | "reasoning":
             return {"model": model, **config["metrics"]}
         case "glue":
             return {"model": model, "rule": config["glue"]["layer_rule"]}
@@ -241,6 +241,13 @@ def _of_seeds(config: dict, cells: Cells, model: str, *, method: str, kind: str,
     return {kind: [pattern.format(**at, seed=seed) for seed in cell.seeds]} if cell else {}
 
 
+def _reasoning(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
+    cell = cells.get((model, "cogsteer", "toxicity", "test"))
+    at = {"model": model, "task": "toxicity"}
+    chosen = cell is not None and cell.chosen_by
+    return {"questions": [names.REASONING.format(**at, seed=seed) for seed in cell.seeds]} if chosen else {}
+
+
 def _norm_consistency(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
     found = _of_seeds(config, cells, model, method="hpr", kind="norms", pattern=names.NORMS)
     return {kind: files[:1] for kind, files in found.items()}
@@ -299,6 +306,7 @@ _INPUTS = {
     "slim_ablations": partial(_ablations, of="slim"),
     "cogsteer_variants": _placements,
     "cogsteer_layers": _layer_sweep,
+    "reasoning": _reasoning,
     "eye_tracking": _eye_tracking,
     "glue": _glue,
 }

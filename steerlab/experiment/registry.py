@@ -244,6 +244,7 @@ FIGURES = {
     "slim_ablations": Figure("steerlab.figures.ablations", "slim"),
     "cogsteer_variants": Figure("steerlab.figures.variants", "cogsteer"),
     "cogsteer_layers": Figure("steerlab.figures.layer_sweep", "cogsteer"),
+    "reasoning": Figure("steerlab.figures.reasoning", "cogsteer"),
     "eye_tracking": Figure("steerlab.figures.eye_tracking", "cogsteer"),
     "glue": Figure("steerlab.figures.glue", "cogsteer"),
 }

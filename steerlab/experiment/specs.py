@@ -246,6 +246,11 @@ def measure_ordinary_text(config: dict, doors: dict, *, model: str, task: str, s
     return _compute(config) | config["analyses"]["ordinary_text"] | batches | asked
 
 
+def measure_reasoning(config: dict, doors: dict, *, model: str, task: str, seed: str) -> dict:
+    asked = {"door": doors["reasoning"], "methods": measured(config, model, task), "versions": _versions("lm_eval")}
+    return _compute(config) | config["analyses"]["reasoning"] | asked
+
+
 def interpret_steer(config: dict, doors: dict, *, model: str, method: str, task: str, seed: str) -> dict:
     settings = cells.instance(config, method, task)
     return (
@@ -294,7 +299,8 @@ def _sample_data(config: dict, doors: dict, figure: str) -> str:
 
 def _rests_on(config: dict, figure: str) -> dict[str, str]:
     rests_on = {"what the steers learnt from": _training_source(config, figure_task(figure))}
-    return rests_on | ({"the texts": "ordinary_text"} if figure == "ordinary_text" else {})
+    asked = {"ordinary_text": {"the texts": "ordinary_text"}, "reasoning": {"the questions": "reasoning"}}
+    return rests_on | asked.get(figure, {})
 
 
 def figure_task(figure: str) -> str:
