@@ -5,9 +5,7 @@ from pathlib import Path
 from steerlab.job import job
 
 
-def run(
-    *, model: Path, source: Path, steers: list[Path], choices: list[Path], questions: Path, spec: dict
-) -> None:
+def run(*, model: Path, source: Path, steers: list[Path], choices: list[Path], questions: Path, spec: dict) -> None:
     """Write one row a steer and question as CSV. steers, choices: in the order of spec["methods"], which names them.
 
     source: raw folder of the questions. spec: device, dtype, attention, door, questions (how many, None for all),

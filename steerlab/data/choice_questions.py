@@ -45,7 +45,9 @@ def arc_parquet(path: Path) -> pd.DataFrame:
     return _frame(path, enumerate(table.to_pylist(), start=1), row)
 
 
-FORMATS: dict[str, Callable[[Path], pd.DataFrame]] = {loader.__name__: loader for loader in (choices_jsonl, arc_parquet)}
+FORMATS: dict[str, Callable[[Path], pd.DataFrame]] = {
+    loader.__name__: loader for loader in (choices_jsonl, arc_parquet)
+}
 
 
 def _row(question: object, choices: Sequence[object], answer: object) -> Row:

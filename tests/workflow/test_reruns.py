@@ -90,6 +90,7 @@ OF_ANSWERS = ["scores/*/truthfulness/test/perplexity-base.parquet"]  # of all me
 OF_BASE_ANSWERS = ["scores/*/base/truthfulness/test/perplexity-base.parquet"]
 PROBES = ["analyses/tiny-llama/hpr/truthfulness/probes-0.csv"]
 ORDINARY_TEXT = ["analyses/tiny-llama/ordinary_text/truthfulness/0.csv"]
+REASONING = ["analyses/tiny-llama/reasoning/toxicity/0.csv"]
 
 ANOTHER_SEED = [*(f"steers/tiny-llama/{of}*/truthfulness/1" for of in ("hpr", "slim"))]
 ANOTHER_SEED += ["generations/tiny-llama/base/truthfulness/test/1.parquet"]
@@ -135,7 +136,7 @@ LEAVES = {
     "models": ({"tiny-llama": {"seed": 1}}, ["models/tiny-llama"]),
     "tasks.toxicity.source": ("nontoxic_prompts", ["data/raw/nontoxic_prompts/url"]),
     "tasks.toxicity.seeds": ([0], REPORT),
-    "tasks.toxicity.methods": (["base", "lm_steer", "cogsteer"], ["figures/tiny-llama/toxicity.svg"]),
+    "tasks.toxicity.methods": (["base", "lm_steer", "cogsteer"], [*REASONING, "figures/tiny-llama/toxicity.svg"]),
     "tasks.toxicity.prompts.dev": (5, TOXICITY),
     "tasks.toxicity.prompts.test": (5, TOXICITY),
     "tasks.toxicity.comments": (11, TOXICITY),
@@ -304,6 +305,8 @@ LEAVES = {
     "analyses.interpretation.texts": (3, INTERPRETED),
     "analyses.ordinary_text.texts": (3, ORDINARY_TEXT),
     "analyses.ordinary_text.tokens": (64, ORDINARY_TEXT),
+    "analyses.reasoning.questions": (3, REASONING),
+    "analyses.reasoning.batch_rows": (8, REASONING),
     "eye_tracking.corpora": (["provo"], EYE_TRACKING),
     "eye_tracking.sentences": (5, EYE_TRACKING),
     "eye_tracking.batch_sentences": (3, READING),
@@ -521,13 +524,16 @@ MODULES = {
     "steerlab/analyses/interpretation.py": INTERPRETED,
     "steerlab/analyses/reading.py": INTERPRETED,
     "steerlab/analyses/ordinary_text.py": ORDINARY_TEXT,
-    "steerlab/analyses/steered.py": ["analyses/*/norms/*", *ORDINARY_TEXT],
+    "steerlab/analyses/reasoning.py": REASONING,
+    "steerlab/analyses/steered.py": ["analyses/*/norms/*", *ORDINARY_TEXT, *REASONING],
+    "steerlab/harness.py": REASONING,
     "steerlab/metrics/calibrated.py": METRICS + CALIBRATION + figures("probe_accuracy", "slim_coverage"),
     "steerlab/analyses/calibration.py": [],
     "steerlab/figures/toxicity.py": figures("toxicity"),
     "steerlab/figures/transfer.py": figures("transfer"),
     "steerlab/figures/calibration.py": CALIBRATION,
     "steerlab/figures/ordinary_text.py": figures("ordinary_text"),
+    "steerlab/figures/reasoning.py": figures("reasoning"),
     "steerlab/figures/style.py": figures("*"),
     "steerlab/parameters.py": figures("*"),
     "steerlab/reference/lm_steer.yaml": figures("replication"),
