@@ -37,3 +37,21 @@ def test_another_layer_is_any_but_the_picked_one_and_the_seeds_own() -> None:
     assert drawn == [layer_choices.another_layer(4, 2, seed) for seed in range(40)]
     with pytest.raises(ValueError, match="no other"):
         layer_choices.another_layer(1, 0, 0)
+
+
+def test_a_name_stands_for_its_blocks() -> None:
+    choice = layer_choices.by_validation({2: 0.5, 3: 0.9}, 6)
+    found = {name: layer_choices.named(name, 6, choice, rule="validation") for name in ("none", "all", "picked", "4")}
+    assert found == {"none": [], "all": [0, 1, 2, 3, 4, 5], "picked": [3], "4": [4]}
+    assert layer_choices.named("random", 6, choice, rule="validation", seed=7) == [layer_choices.another_layer(6, 3, 7)]
+    with pytest.raises(ValueError, match="layers '6' of 6: give picked, random, all, none or an index up to 5"):
+        layer_choices.named("6", 6)
+    with pytest.raises(ValueError, match="'picked' are to come from a choice, but none was made"):
+        layer_choices.named("picked", 6)
+
+
+def test_a_sweep_has_the_middle_third_or_all_or_the_blocks_listed() -> None:
+    assert layer_choices.swept("middle", 9) == [3, 4, 5] and layer_choices.swept("all", 3) == [0, 1, 2]
+    assert layer_choices.swept([4, 1, 4], 6) == [1, 4]
+    with pytest.raises(ValueError, match="asks for block 6 of 6"):
+        layer_choices.swept([0, 6], 6)
