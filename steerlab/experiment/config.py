@@ -36,7 +36,7 @@ def check(raw: dict) -> dict:
         raise ConfigError("\n".join(sorted(errors)))
     config = _filled(copy.deepcopy(raw), schema())
     errors = list(_unknown_names(config)) + list(_impossible_cells(config)) + list(_unknown_hyperparameters(config))
-    errors += list(_unknown_corpora(config))
+    errors += list(_unknown_corpora(config)) + list(_impossible_classifiers_of_glue(config))
     errors += (
         list(_impossible_classifiers(config)) + list(_unknown_scorers(config)) + list(_impossible_questions(config))
     )
@@ -346,6 +346,15 @@ def _misfits(method: str, given: dict, where: str, without: tuple[str, ...] = ()
     allowed = {"type": "object", "additionalProperties": False, "properties": properties}
     for error in jsonschema.Draft202012Validator(allowed).iter_errors(given):
         yield _sentence(error).removeprefix("config: ").join([f"{where}: ", ""])
+
+
+def _impossible_classifiers_of_glue(config: dict) -> Iterator[str]:
+    settings = config["glue"]
+    rule, layers = settings["layer_rule"], settings["sweep_layers"]
+    if settings["tasks"] and rule in BY_READING and not config["eye_tracking"]["corpora"]:
+        yield f"glue.layer_rule: {rule} goes by eye movements; name eye_tracking.corpora, or pick by validation_middle"
+    if rule == "validation" and layers == "middle" and settings["tasks"]:
+        yield "glue.layer_rule: validation picks from all layers; set glue.sweep_layers to all or a list"
 
 
 def _impossible_variants(config: dict) -> Iterator[str]:

@@ -9,7 +9,8 @@ s > 0 turns away from the unwished texts, s < 0 towards them.
 Source: CogSteer, the section on toxicity, and tox/gpt2 of its code, PostMindLab/cogsteer. As there, c is l + 1, and
 where every block is adapted, or the last one, 0.1 of the adapted logits is taken off as well; with a linear head that
 is a change of the states before it. In the last block no later attention shows what its adapter did, and there the
-logits alone are changed. Unlike there (`official_code` keeps its ways, see `cogsteer_official`) tokens are drawn from
+logits alone are changed. (A head's bias stays as it is, and what bends logits afterwards, Gemma 2's soft cap, acts
+after the change.) Unlike there (`official_code` keeps its ways, see `cogsteer_official`) tokens are drawn from
 the edited forward, and the adapted stream has a past of its own.
 """
 

@@ -316,3 +316,23 @@ def test_the_official_decoding_cannot_score_given_answers():
     tasks["truthfulness"]["methods"].append("cogsteer")
     said = of_cogsteer(cogsteer={"official_code": True}, tasks=tasks)
     assert any("cogsteer on truthfulness: official_code decodes and does nothing else" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        (
+            {"layer_rule": "middle_peak"},
+            "glue.layer_rule: middle_peak goes by eye movements; name eye_tracking.corpora",
+        ),
+        (
+            {"layer_rule": "validation"},
+            "glue.layer_rule: validation picks from all layers; set glue.sweep_layers to all",
+        ),
+        ({"tasks": ["sst3"]}, "glue.tasks.0: 'sst3' is not one of them; did you mean 'sst2'?"),
+    ],
+)
+def test_classifiers_of_glue_that_cannot_be_are_refused(settings: dict, line: str):
+    found = errors(glue={"tasks": ["sst2"]} | settings, eye_tracking={"corpora": []})
+    assert any(line in error for error in found)
+    experiment.load(default() | {"glue": {"tasks": ["sst2"]}})

@@ -1,5 +1,6 @@
 """The rules by which one block is picked."""
 
+import pandas as pd
 import pytest
 
 from steerlab import layer_choices
@@ -37,3 +38,63 @@ def test_another_layer_is_any_but_the_picked_one_and_the_seeds_own() -> None:
     assert drawn == [layer_choices.another_layer(4, 2, seed) for seed in range(40)]
     with pytest.raises(ValueError, match="no other"):
         layer_choices.another_layer(1, 0, 0)
+
+
+def test_a_name_stands_for_its_blocks() -> None:
+    choice = layer_choices.by_validation({2: 0.5, 3: 0.9}, 6)
+    found = {name: layer_choices.named(name, 6, choice, rule="validation") for name in ("none", "all", "picked", "4")}
+    assert found == {"none": [], "all": [0, 1, 2, 3, 4, 5], "picked": [3], "4": [4]}
+    assert layer_choices.named("random", 6, choice, rule="validation", seed=7) == [layer_choices.another_layer(6, 3, 7)]
+    with pytest.raises(ValueError, match="layers '6' of 6: give picked, random, all, none or an index up to 5"):
+        layer_choices.named("6", 6)
+    with pytest.raises(ValueError, match="'picked' are to come from a choice, but none was made"):
+        layer_choices.named("picked", 6)
+
+
+def test_a_sweep_has_the_middle_third_or_all_or_the_blocks_listed() -> None:
+    assert layer_choices.swept("middle", 9) == [3, 4, 5] and layer_choices.swept("all", 3) == [0, 1, 2]
+    assert layer_choices.swept([4, 1, 4], 6) == [1, 4]
+    with pytest.raises(ValueError, match="asks for block 6 of 6"):
+        layer_choices.swept([0, 6], 6)
+
+
+def of_blocks(split: str = "dev", **toxicity: float) -> pd.DataFrame:
+    """The metrics of variants, each of which adapts one block."""
+    rows = [
+        {
+            "method": name,
+            "split": split,
+            "seed": seed,
+            "prompts": "all",
+            "strength": strength,
+            "metric": "mean_toxicity",
+        }
+        | {"scorer": "lexicon", "value": value + (seed != "all") - strength / 100}
+        for name, value in toxicity.items()
+        for seed in ("all", "0")
+        for strength in (0.0, 1.0)
+    ]
+    return pd.DataFrame(rows)
+
+
+SWEEP = {"objective": "mean_toxicity", "scorer": "lexicon", "layers": {"early": 0, "low": 4, "high": 5}}
+
+
+@pytest.mark.parametrize(("goal", "picks"), [("lower", (4, 0)), ("raise", (5, 5))])
+def test_a_sweep_picks_the_block_that_moves_the_objective_furthest(goal: str, picks: tuple[int, int]) -> None:
+    metrics = of_blocks(early=0.1, low=0.2, high=0.4)
+    choice = layer_choices.by_sweep(metrics, goal=goal, model_layers=12, **SWEEP)  # pyright: ignore
+    assert choice["picks"] == dict(zip(("validation_middle", "validation"), picks))
+    assert choice["middle"] == [4, 8]
+    assert [one["layer"] for one in choice["candidates"]] == [0, 4, 5]
+
+
+def test_a_sweep_never_sees_a_test_prompt() -> None:
+    metrics = of_blocks(split="test", early=0.1, low=0.2, high=0.4)
+    with pytest.raises(ValueError, match="got metrics of split test; choose from dev metrics alone"):
+        layer_choices.by_sweep(metrics, goal="lower", model_layers=12, **SWEEP)
+
+
+def test_a_block_without_its_value_is_named() -> None:
+    with pytest.raises(ValueError, match="high has 0 values of mean_toxicity by lexicon; give it one"):
+        layer_choices.by_sweep(of_blocks(early=0.1, low=0.2), goal="lower", model_layers=12, **SWEEP)

@@ -61,7 +61,7 @@ def snakemake(folder: Path, *arguments: str, expect: int = 0) -> str:
     """Run Snakemake on the tiny preset (unless another configfile is given); returns what it printed."""
     chosen = () if "--configfile" in arguments else TINY
     result = subprocess.run(
-        [SNAKEMAKE, *chosen, *arguments], cwd=folder, env=environment(), text=True, capture_output=True, timeout=600
+        [SNAKEMAKE, *chosen, *arguments], cwd=folder, env=environment(), text=True, capture_output=True, timeout=1500
     )
     printed = result.stdout + result.stderr
     assert result.returncode == expect, printed[-4000:]
