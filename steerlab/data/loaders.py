@@ -1,8 +1,8 @@
 """Loaders: one function a file format, each from a path to rows (text: str, label: float).
 
 label is +1.0 for civil or positive, -1.0 for toxic or negative, between for rated texts, NaN for a prompt of no class.
-The formats of generations, of Perspective's scores, of questions (steerlab.data.questions) and those to choose an answer
-to (steerlab.data.choice_questions), of eye movements (steerlab.data.eye_tracking) and of GLUE (steerlab.data.glue_files)
+The formats of generations, of Perspective's scores, of questions (steerlab.data.questions, and with choices
+steerlab.data.choice_questions), of eye movements (steerlab.data.eye_tracking) and of GLUE (steerlab.data.glue_files)
 have other columns, which they name. A row that cannot be read means that file and loader disagree: all such rows are
 reported with their lines, none is loaded.
 """

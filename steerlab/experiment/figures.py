@@ -3,7 +3,8 @@
 `inputs` gives files by kind; scripts/plot_figure.py reads them and passes them on by name: `metrics`, `choices`,
 `parameters` (of steers), `directions`, `spectrum`, `coordinates`, `evidence`, `guesses` (of an interpretation), `grid`,
 `statistics` and `reliability` (of a calibration), `accuracies` (of probes), `coverage` (of maps), `norms`,
-`texts` (ordinary ones under steers), `questions` (of reasoning, under steers), `curves` and `reading` (of eye movements, and the choice that goes by them),
+`texts` (ordinary ones under steers), `questions` (of reasoning, under steers), `curves` and `reading` (of eye
+movements, and the choice that goes by them),
 `comparisons` (of GLUE's classifiers), `costs` (of their training).
 """
 

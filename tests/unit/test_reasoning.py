@@ -1,8 +1,9 @@
-"""Answers to multiple-choice questions before and after steering: against log-likelihoods by hand, and the questions."""
+"""Multiple-choice questions asked before and after steering: against runs by hand, and the questions themselves."""
 
 import json
 import socket
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 import yaml
 
 from scripts import measure_reasoning
+from steerlab import harness
 from steerlab.analyses import reasoning
 from steerlab.analyses.steered import Steered
 from steerlab.data import loaders
@@ -31,6 +33,16 @@ from tests.workflow.project import ROOT
 
 STRENGTHS = {"caa": 4.0, "lm_steer": 1.0, "cogsteer": 2.0}
 MEASURES = ["acc", "acc_norm"]
+QUESTIONS = pd.DataFrame(  # short ones: a token is a byte here
+    [
+        ("1 and 1?", ["2", "11", "one", "no"], 0),
+        ("Hot?", ["Ice", "Fire", "Rain", "Snow"], 1),
+        ("Who flies?", ["A cat", "A dog", "A bat", "A cow"], 2),
+        ("Next: a, b?", ["z", "y", "x", "c"], 3),
+        ("Red?", ["Grass", "Blood", "Sky", "Sea"], 1),
+    ],
+    columns=["question", "choices", "answer"],
+)
 
 
 @pytest.fixture(autouse=True)
@@ -46,12 +58,12 @@ def read() -> pd.DataFrame:
     return loaders.read("reasoning", "sample", SAMPLE)
 
 
-def steered(method: str, strength: float | None = None, family: str = "llama") -> Steered:
-    return Steered(method, fitted(method, family), STRENGTHS[method] if strength is None else strength)
+def steered(method: str, strength: float | None = None) -> Steered:
+    return Steered(method, fitted(method, "llama"), STRENGTHS[method] if strength is None else strength)
 
 
-def found(*of: Steered, n: int = 8, family: str = "llama", batch_rows: int = 7) -> pd.DataFrame:
-    return reasoning.reasoning(handle(family), of, reasoning.chosen(read(), n), batch_rows=batch_rows)
+def found(*of: Steered, n: int | None = None, batch_rows: int = 7) -> pd.DataFrame:
+    return reasoning.reasoning(handle("llama"), of, reasoning.chosen(QUESTIONS, n), batch_rows=batch_rows)
 
 
 def right(values: list[float], choices: list[str], answer: int) -> list[float]:
@@ -65,7 +77,9 @@ def right(values: list[float], choices: list[str], answer: int) -> list[float]:
 
 def test_the_unsteered_models_answers_are_those_of_log_likelihoods_by_hand() -> None:
     rows, model, tokenizer = found(steered("caa")), handle("llama").load(), handle("llama").info.tokenizer
-    for row, question in zip(rows.to_dict("records"), reasoning.chosen(read(), 8).to_dict("records"), strict=True):
+    for row, question in zip(
+        rows.to_dict("records"), reasoning.chosen(QUESTIONS, None).to_dict("records"), strict=True
+    ):
         prompt, values = f"Question: {question['question']}\nAnswer:", []
         for choice in question["choices"]:
             ids = torch.tensor(encode(tokenizer, f"{prompt} {choice}"))
@@ -78,22 +92,28 @@ def test_the_unsteered_models_answers_are_those_of_log_likelihoods_by_hand() -> 
 
 
 @pytest.mark.parametrize("method", STRENGTHS)
-@pytest.mark.parametrize("family", ["gpt2", "llama"])
-def test_a_steered_models_answers_are_those_of_our_own_log_likelihoods(family: str, method: str) -> None:
-    rows = found(steered(method, family=family), n=20, family=family)
-    assert list(rows.columns) == reasoning.COLUMNS
+def test_a_steered_models_answers_are_those_of_our_own_log_likelihoods(method: str, tmp_path: Path) -> None:
+    questions, one = reasoning.chosen(QUESTIONS, None), steered(method)
     pairs = [
         (f"Question: {question}\nAnswer:", f" {choice}")
-        for _, question, choices, _ in reasoning.chosen(read(), 20).itertuples(index=False)
+        for question, choices in zip(questions.question, questions.choices)
         for choice in choices
     ]
-    model, tokenizer = handle(family).load(), handle(family).info.tokenizer
-    with fitted(method, family).attached(model, STRENGTHS[method]):
-        values = [-nll for nll, _ in log_likelihoods(model, tokenizer, pairs, tokens_a_batch=512)]
-    for place, (_, _, choices, answer) in enumerate(reasoning.chosen(read(), 20).itertuples(index=False)):
-        expected = right(values[4 * place : 4 * place + 4], choices, answer)
-        assert rows.loc[place, MEASURES].to_list() == expected
-    assert (rows[MEASURES].to_numpy() != rows[[f"base_{name}" for name in MEASURES]].to_numpy()).any()
+    model, tokenizer = handle("llama").load(), handle("llama").info.tokenizer
+    base = [-nll for nll, _ in log_likelihoods(model, tokenizer, pairs, tokens_a_batch=512)]
+    with one.steer.attached(model, one.strength):
+        ours = [-nll for nll, _ in log_likelihoods(model, tokenizer, pairs, tokens_a_batch=512)]
+    with (
+        closing(harness.SteerlabLM(str(handle("llama").folder), batch_size=7)) as lm,
+        one.steer.attached(lm.model, one.strength),
+    ):
+        told = harness.samples(lm, harness.write_choice_task(questions, tmp_path))
+    theirs = [value for sample in told for value, _ in sample["filtered_resps"]]
+    assert theirs == pytest.approx(ours, abs=1e-3) and ours != pytest.approx(base, abs=1e-2)
+    rows = found(one)
+    assert list(rows.columns) == reasoning.COLUMNS
+    for place, (choices, answer) in enumerate(zip(questions.choices, questions.answer)):
+        assert rows.loc[place, MEASURES].to_list() == right(ours[4 * place : 4 * place + 4], choices, answer)
 
 
 def test_strength_0_answers_as_the_unsteered_model_which_is_the_same_beside_every_steer() -> None:
@@ -171,7 +191,7 @@ def test_the_figure_is_drawn_from_a_file_a_seed_of_the_methods_with_a_pick() -> 
         {"analyses": {"reasoning": {"questions": 5}}},
         {"analyses": {"reasoning": {"questions": 12, "batch_rows": 3}}},
         {"data": {"sources": {"reasoning": "hub"}}},
-        {"tasks": {"toxicity": {"prompts": {"dev": 30, "test": 45}, "methods": ["base", "cogsteer"]}}},
+        {"tasks": {"toxicity": {"prompts": {"dev": 30, "test": 45}, "methods": ["base", "lm_steer", "cogsteer"]}}},
     ],
     ids=["questions", "batch_rows", "door", "methods"],
 )
@@ -266,7 +286,7 @@ BASE = [1.0, 0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0]
 
 
 def measured(method: str = "cogsteer", gains: tuple[int, ...] = (1,), *, seeds=(0, 1), strength: float = 1.0):
-    """Questions of which a steer answers those of `gains` right as well; by letter, two of the eight before and after."""
+    """Questions of which a steer answers those of `gains` right as well; by letter, two before and after."""
     rows = [
         (method, seed, strength, f"q{n}", 4, float(bool(base) or n in gains), base, float(n < 2), float(n < 2))
         for seed in seeds
