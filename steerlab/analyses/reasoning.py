@@ -1,7 +1,7 @@
 """What steers do to a model's reasoning: the unsteered and the steered model's answers to multiple-choice questions.
 
 lm-evaluation-harness asks and scores, by its own task arc_easy over the questions given here (steerlab.harness): a
-choice is read as a continuation of its question, and the model answers with the likeliest (acc) or the likeliest by
+choice is read as a continuation of its question, and the model answers with the likeliest (acc) or the likeliest per
 letter (acc_norm). Nothing is pooled here, so that a steered model stands beside the unsteered one question by question.
 """
 
@@ -49,7 +49,7 @@ def reasoning(
     Raises FloatingPointError for a steered model whose numbers are not finite.
     """
     how = {"device": model.device, "dtype": model.dtype, "attention": model.attention, "batch_size": batch_rows}
-    about = {"question": questions.id, "choices": questions.choices.map(len)}
+    about = pd.DataFrame({"question": questions.id, "choices": questions.choices.map(len)})
     with (
         TemporaryDirectory() as folder,
         closing(harness.SteerlabLM(str(model.folder), **how)) as lm,
@@ -61,8 +61,7 @@ def reasoning(
             with one.steer.attached(lm.model, one.strength):
                 own = _answers(lm, task, questions, one)
             of_steer = {"method": one.method, "seed": one.steer.record.seed, "strength": one.strength}
-            before = base.add_prefix("base_")
-            tables.append(pd.DataFrame(about).assign(**of_steer, **own, **before)[COLUMNS])
+            tables.append(pd.concat([about.assign(**of_steer), own, base.add_prefix("base_")], axis=1)[COLUMNS])
     return pd.concat(tables, ignore_index=True)
 
 

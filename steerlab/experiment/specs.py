@@ -248,7 +248,8 @@ def measure_ordinary_text(config: dict, doors: dict, *, model: str, task: str, s
 
 def measure_reasoning(config: dict, doors: dict, *, model: str, task: str, seed: str) -> dict:
     asked = {"door": doors["reasoning"], "methods": measured(config, model, task), "versions": _versions("lm_eval")}
-    return _compute(config) | config["analyses"]["reasoning"] | asked
+    how = {key: config["analyses"]["reasoning"][key] for key in ("questions", "batch_rows")}
+    return _compute(config) | how | asked
 
 
 def interpret_steer(config: dict, doors: dict, *, model: str, method: str, task: str, seed: str) -> dict:

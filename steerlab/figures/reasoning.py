@@ -1,4 +1,4 @@
-"""Accuracy on multiple-choice questions before and after steering, a row a method: by likelihood, and that by letter.
+"""Accuracy on multiple-choice questions before and after steering, a row a method: by likelihood, and that per letter.
 
 A large point is the mean over questions of each question's mean over seeds, with its bootstrap interval over questions;
 small points are the seeds. Differences from the unsteered model, which the caption tells, are paired by question.
@@ -14,7 +14,7 @@ from steerlab.figures.truthfulness import signed
 from steerlab.metrics import bootstrap
 
 FIGURE = "reasoning"
-PANELS = {"acc": "Accuracy", "acc_norm": "Accuracy,\nlikelihood by letter"}
+PANELS = {"acc": "Accuracy", "acc_norm": "Accuracy,\nlikelihood per letter"}
 METRICS = tuple(name for panel in PANELS for name in (panel, f"{panel}_change"))
 COLUMNS = ["model", "method", "strength", "seed", "metric", "value", "low", "high", "n", "chance"]
 

@@ -175,11 +175,12 @@ def test_the_source_is_asked_for_where_cogsteer_is_and_nowhere_else() -> None:
 
 
 def test_the_figure_is_drawn_from_a_file_a_seed_of_the_methods_with_a_pick() -> None:
-    x = asked()
     w = type("Wildcards", (), dict(FIGURE))
-    seeds = x.config["run"]["seeds"]
-    files = [f"results/analyses/smollm2-135m-instruct/reasoning/toxicity/{seed}.csv" for seed in seeds]
-    assert x.figure_input(w) == {"questions": files}
+    for seeds in (1, 2, None):
+        x = asked(analyses={"reasoning": {"questions": 12, "seeds": seeds}})
+        of = x.config["run"]["seeds"][:seeds]
+        files = [f"results/analyses/smollm2-135m-instruct/reasoning/toxicity/{seed}.csv" for seed in of]
+        assert x.figure_input(w) == {"questions": files}
     methods = json.loads(x.spec("measure_reasoning", AT))["methods"]
     steers = x.measured_steers(type("Wildcards", (), dict(AT)))["steers"]
     assert [Path(path).parts[-3] for path in steers] == methods and {"cogsteer", "random_cogsteer"} < set(methods)

@@ -306,6 +306,7 @@ LEAVES = {
     "analyses.ordinary_text.texts": (3, ORDINARY_TEXT),
     "analyses.ordinary_text.tokens": (64, ORDINARY_TEXT),
     "analyses.reasoning.questions": (3, REASONING),
+    "analyses.reasoning.seeds": (1, REPORT),  # there is one
     "analyses.reasoning.batch_rows": (8, REASONING),
     "eye_tracking.corpora": (["provo"], EYE_TRACKING),
     "eye_tracking.sentences": (5, EYE_TRACKING),
