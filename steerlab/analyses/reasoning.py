@@ -61,8 +61,8 @@ def reasoning(
             with one.steer.attached(lm.model, one.strength):
                 own = _answers(lm, task, questions, one)
             of_steer = {"method": one.method, "seed": one.steer.record.seed, "strength": one.strength}
-            before = base.add_prefix("base_")
-            tables.append(pd.DataFrame(about).assign(**of_steer, **own, **before)[COLUMNS])
+            beside = [pd.DataFrame(about).assign(**of_steer), own, base.add_prefix("base_")]
+            tables.append(pd.concat(beside, axis=1)[COLUMNS])
     return pd.concat(tables, ignore_index=True)
 
 

@@ -244,9 +244,9 @@ def _of_seeds(config: dict, cells: Cells, model: str, *, method: str, kind: str,
 
 def _reasoning(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
     cell = cells.get((model, "cogsteer", "toxicity", "test"))
-    at = {"model": model, "task": "toxicity"}
-    chosen = cell is not None and cell.chosen_by
-    return {"questions": [names.REASONING.format(**at, seed=seed) for seed in cell.seeds]} if chosen else {}
+    if cell is None or not cell.chosen_by:
+        return {}
+    return {"questions": [names.REASONING.format(model=model, task="toxicity", seed=seed) for seed in cell.seeds]}
 
 
 def _norm_consistency(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
