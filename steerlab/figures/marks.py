@@ -20,6 +20,7 @@ GREY = "#444444"
 
 _LINE = 0.24  # inches a row of points
 _ENTRY, _LETTER = 0.48, 0.068  # inches: a legend's line with its gaps, and a letter of its names
+_DECADES_FROM = 50  # and from which powers of ten alone are told on it
 _LOG_FROM = 5  # largest over smallest perplexity from which its axis is logarithmic
 
 
@@ -164,6 +165,21 @@ def log_where_wide(panel: Axes, rows: pd.DataFrame) -> None:
     panel.set_ylim(bottom / 1.15, top * 1.15)
 
 
+def is_wide(largest: float, smallest: float) -> bool:
+    """True for perplexities that differ so much that their axis is logarithmic."""
+    return largest > _LOG_FROM * smallest > 0
+
+
+def log_across(panel: Axes, largest: float, smallest: float) -> None:
+    """A logarithmic horizontal axis from the smallest to the largest value; a wide one tells powers of ten alone."""
+    between = (1, 3) if largest < _DECADES_FROM * smallest else (1,)
+    panel.set_xscale("log")
+    panel.xaxis.set_major_locator(LogLocator(10, subs=between, numticks=6))
+    panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.set_xlim(smallest / 1.2, largest * 1.2)
+
+
 def log_ticks_at(panel: Axes, places: Sequence[float], labels: Sequence[str], *, spare: float = 1.5) -> None:
     """A logarithmic horizontal axis with ticks at the places alone, and room on both sides also for a single one."""
     panel.set_xscale("log")
@@ -210,12 +226,8 @@ def _across(panel: Axes, shown: pd.DataFrame, label: str, places: Mapping[tuple[
             fontstyle="italic",
         )  # fmt: skip
     largest, smallest = shown[["value", "high"]].max().max(), shown[["value", "low"]].min().min()
-    if label.startswith("Perplexity") and largest > _LOG_FROM * smallest > 0:
-        panel.set_xscale("log")
-        panel.xaxis.set_major_locator(LogLocator(10, subs=(1, 3), numticks=8))
-        panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        panel.xaxis.set_minor_locator(NullLocator())
-        panel.set_xlim(smallest / 1.15, largest * 1.15)
+    if label.startswith("Perplexity") and is_wide(largest, smallest):
+        log_across(panel, largest, smallest)
     elif largest > 0 or smallest < 0:
         low, high = min(smallest, 0), max(largest, 0)
         spare = 0.06 * (high - low)

@@ -13,9 +13,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import MaxNLocator
 
-from steerlab.figures import selection, style
+from steerlab.figures import marks, selection, style
 from steerlab.metrics import bootstrap
 from steerlab.metrics.bootstrap import CONFIDENCE
 from steerlab.metrics.calibrated import SUFFIX
@@ -37,8 +37,6 @@ _WIDTHS = (1.55, 1.15, 0.75)
 _TO_SEEDS = 0.24  # rows: from a value down to its seeds
 _LABEL_LETTERS, _LEGEND_LETTERS = 18, 26  # in a line, and in a column of the legend
 _HOLLOW = ("o", "s", "D", "^", "v", "P")  # markers of the other scorers
-_LOG_FROM = 10  # largest over smallest perplexity from which its axis is logarithmic
-_DECADES_FROM = 50  # and from which powers of ten alone are told on it
 
 
 def table(
@@ -211,13 +209,8 @@ def _finish(panel: Axes, label: str, rows: pd.DataFrame) -> None:
     panel.tick_params(axis="y", length=0)
     panel.spines["left"].set_visible(False)
     largest, smallest = rows[["value", "high"]].max().max(), rows[["value", "low"]].min().min()
-    if label.startswith("Perplexity") and largest > _LOG_FROM * smallest > 0:
-        panel.set_xscale("log")
-        between = (1, 3) if largest < _DECADES_FROM * smallest else (1,)
-        panel.xaxis.set_major_locator(LogLocator(10, subs=between, numticks=6))
-        panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        panel.xaxis.set_minor_locator(NullLocator())
-        panel.set_xlim(smallest / 1.2, largest * 1.2)
+    if label.startswith("Perplexity") and marks.is_wide(largest, smallest):
+        marks.log_across(panel, largest, smallest)
     elif label.startswith("Dist"):
         panel.set_xlim(-0.03, 1.08)
         panel.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])

@@ -69,23 +69,35 @@ SWEPT_ANSWERS = [f"scores/tiny-llama/{of}_*/truthfulness/test/answers/0.parquet"
 
 def unpicked(pattern: str) -> list[str]:
     """The pattern in each cell whose settings stand in the configuration: no choice, and so no score, leads to it."""
-    cells = ("*/base/toxicity/*", "*/lm_steer/toxicity/dev*", "*/sentiment/*")
-    cells += ("*/cogsteer/toxicity/dev*", "*/cogsteer_*/toxicity/*")
+    cells = ("*/base/toxicity/*", "*/lm_steer/toxicity/dev*", "*/sentiment/*", "*/cogsteer_block_*/toxicity/*")
     return [pattern.format(cell=cell) for cell in cells]
 
 
-GLUE_TABLE, GLUE_FIGURE = ["data/glue/sst2.parquet"], "figures/tiny-llama/glue.svg"
+def told_a_block(pattern: str) -> list[str]:
+    """The pattern in each further such cell, whose steer follows from the choice that goes by eye movements."""
+    cells = ("*/cogsteer/toxicity/dev*", "*/cogsteer_picked/toxicity/*", "*/cogsteer_random/toxicity/*")
+    return [pattern.format(cell=cell) for cell in cells]
+
+
+GLUE_TABLE = ["data/glue/sst2.parquet"]
 SWEPT_LAYERS = ["classifiers/tiny-llama/bottleneck/sst2/dev/layers.parquet"]
 # The picked layer and another one follow from the sweep.
 BENT = [*SWEPT_LAYERS, "classifiers/tiny-llama/bottleneck/sst2/test/all/0.parquet"]
 CLASSIFIERS = [*BENT, "classifiers/tiny-llama/head/*"]
 PICKED_LAYER = [f"classifiers/tiny-llama/bottleneck/sst2/test/{name}/0.parquet" for name in ("picked", "random")]
 COMPARED = ["metrics/tiny-llama/glue/sst2.csv"]
+GLUE_CHOICE = ["choices/tiny-llama/glue/*"]
 
 COMPUTE = CAPTURED + UNSTEERED + READING + CLASSIFIERS + OF_A_BLOCK
 TEST_METRICS = ["metrics/*/toxicity/test.csv", "metrics/*/sentiment/test.csv"]
-METRICS, PERPLEXITY, TEXTS = map(unpicked, ("metrics/{cell}", "scores/{cell}perplexity-base*", "scores/{cell}texts*"))
-METRICS += ["metrics/*/base/truthfulness/*", *(f"metrics/*/{of}/truthfulness/dev.csv" for of in ("hpr", "slim"))]
+PATTERNS = ("metrics/{cell}", "scores/{cell}perplexity-base*", "scores/{cell}texts*")
+MEASURED, PERPLEXITY, TEXTS = (unpicked(pattern) for pattern in PATTERNS)
+SWEPT_METRICS = [f"metrics/tiny-llama/{of}_*/truthfulness/test.csv" for of in ("hpr", "slim")]
+MEASURED += ["metrics/*/base/truthfulness/*", *(f"metrics/*/{of}/truthfulness/dev.csv" for of in ("hpr", "slim"))]
+MEASURED += SWEPT_METRICS
+METRICS = MEASURED + told_a_block(PATTERNS[0])
+PERPLEXITY += told_a_block(PATTERNS[1])
+TEXTS += told_a_block(PATTERNS[2])
 OF_ANSWERS = ["scores/*/truthfulness/test/perplexity-base.parquet"]  # of all methods, as the choice is not theirs
 OF_BASE_ANSWERS = ["scores/*/base/truthfulness/test/perplexity-base.parquet"]
 PROBES = ["analyses/tiny-llama/hpr/truthfulness/probes-0.csv"]
@@ -129,7 +141,7 @@ LEAVES = {
     ),
     "run.sweep.seeds": ([1], ["steers/*/toxicity/1", "generations/*/base/toxicity/*/1.parquet", *ANOTHER_SEED]),
     "run.sweep.prompts": (2, SWEPT + SWEPT_ANSWERS),
-    "run.sweep.samples": (2, SWEPT),
+    "run.sweep.samples": (2, [*SWEPT, *ON_DEV]),
     "data.door": None,  # a mirror is needed
     "data.mirror": (".", REPORT),
     "data.sources": None,  # the sample has no other door
@@ -148,10 +160,7 @@ LEAVES = {
     "tasks.sentiment.texts": (20, SENTIMENT),
     "tasks.sentiment.wording": ("Be glad. {text}", SENTIMENT),
     "tasks.truthfulness.source": ("bbq", ["data/raw/bbq/*"]),
-    "tasks.truthfulness.seeds": (
-        [0, 1],
-        ANOTHER_SEED,
-    ),
+    "tasks.truthfulness.seeds": ([0, 1], [*ANOTHER_SEED, *SWEPT_METRICS]),
     "tasks.truthfulness.methods": (
         ["base", "hpr", "slim"],
         ["analyses/tiny-llama/norms/*", *ORDINARY_TEXT, "figures/tiny-llama/truthfulness.svg"],
@@ -251,7 +260,7 @@ LEAVES = {
     "steers.cogsteer.block_tokens": (12, COGSTEER),
     "steers.cogsteer.learning_rate": (0.02, COGSTEER),
     "steers.cogsteer.weight_decay": (0.1, COGSTEER),
-    "steers.cogsteer.evaluations": (2, COGSTEER),
+    "steers.cogsteer.evaluations": (3, COGSTEER),
     "steers.cogsteer.judging_blocks": (4, COGSTEER),
     "steers.cogsteer.held_out": (0.3, COGSTEER),
     "steers.cogsteer.official_code": (True, COGSTEER),
@@ -294,7 +303,7 @@ LEAVES = {
     "scores.moderation.model": ("other", REPORT),
     "scores.moderation.categories": (["violence"], REPORT),
     "scores.moderation.quota": (2.0, REPORT),
-    "scores.answers.tokens_a_batch": (128, ANSWERS),
+    "scores.answers.tokens_a_batch": (128, ANSWERS + SWEPT_ANSWERS),
     "scores.answers.judges.truthful": ("tiny-gpt2", ["models/tiny-gpt2"]),
     "scores.answers.judges.informative": ("tiny-gpt2", ["models/tiny-gpt2"]),
     "scores.perplexity.judges": (["base", "tiny-gpt2"], ["models/tiny-gpt2"]),
@@ -315,7 +324,7 @@ LEAVES = {
     "glue.tasks": (["sst2", "rte"], ["data/raw/glue_rte/hub"]),
     "glue.interventions": (["bottleneck", "prefix"], ["classifiers/tiny-llama/prefix/sst2/*"]),
     "glue.layers": (["picked", "random", "all", 1], ["classifiers/tiny-llama/bottleneck/sst2/test/1/0.parquet"]),
-    "glue.layer_rule": ("validation", [*PICKED_LAYER, GLUE_FIGURE]),
+    "glue.layer_rule": ("validation", PICKED_LAYER),
     "glue.sweep_layers": ([0], SWEPT_LAYERS),
     "glue.sweep_seeds": ([1], SWEPT_LAYERS),
     "glue.sweep_rows": (8, SWEPT_LAYERS),
@@ -337,11 +346,12 @@ LEAVES = {
     "glue.prefix.learning_rate": (0.01, REPORT),
     "glue.adaption_prompt.length": (3, REPORT),
     "glue.adaption_prompt.learning_rate": (0.01, REPORT),
-    "metrics.resamples": (60, METRICS + PROBES + COVERAGE + READING + COMPARED),
-    "metrics.confidence": (0.9, METRICS + PROBES + COVERAGE + READING + COMPARED),
+    "metrics.resamples": (60, MEASURED + PROBES + COVERAGE + READING + COMPARED),
+    "metrics.confidence": (0.9, MEASURED + PROBES + COVERAGE + READING + COMPARED),
 }
 # What must change with a leaf, so that the configuration can be run.
 WITH = {
+    "run.sweep.samples": {"generations": {"toxicity": {"samples": {"dev": 2}}}},
     "run.tasks": {"run": {"variants": ["lm_steer_all", "lm_steer_30", "transferred"]}},
     "run.sweep.seeds": {"run": {"seeds": [0, 1]}, "tasks": {"truthfulness": {"seeds": [0, 1]}}},
     "run.methods": {
@@ -482,8 +492,8 @@ MODULES = {
     "steerlab/sites.py": COMPUTE,
     "steerlab/classifiers.py": CLASSIFIERS,
     "steerlab/methods/attention_prefix.py": CLASSIFIERS,
-    "steerlab/data/glue.py": [*GLUE_TABLE, GLUE_FIGURE],
-    "steerlab/metrics/glue.py": ["choices/tiny-llama/glue/*", *COMPARED, GLUE_FIGURE],
+    "steerlab/data/glue.py": GLUE_TABLE,
+    "steerlab/metrics/glue.py": GLUE_CHOICE,
     "steerlab/models.py": ["models/tiny-llama"],
     "steerlab/activations.py": CAPTURED + COGSTEER,
     "steerlab/losses.py": LEARNT + COGSTEER,
@@ -500,15 +510,17 @@ MODULES = {
     "steerlab/language_modelling.py": COGSTEER,
     "steerlab/figures/variants.py": figures("cogsteer_variants"),
     "steerlab/figures/layer_sweep.py": figures("cogsteer_layers"),
-    "steerlab/methods/settings.py": [*OF_TOXICITY, *OF_SENTIMENT, *ANSWERS, "generations/*/base/truthfulness/*"],
+    "steerlab/methods/settings.py": [
+        *OF_TOXICITY, *OF_SENTIMENT, *ANSWERS, *SWEPT_ANSWERS, "generations/*/base/truthfulness/*",
+    ],
     "steerlab/tasks/truthfulness.py": TRUTHFULNESS,
-    "steerlab/scores/answers.py": ANSWERS,
+    "steerlab/scores/answers.py": ANSWERS + SWEPT_ANSWERS,
     "steerlab/methods/lm_steer_transfer.py": ["steers/tiny-rotated/transferred/*"],
     "steerlab/generations.py": [*OF_TOXICITY, *OF_SENTIMENT, *ANSWERED, "analyses/*/norms/*"],
     "steerlab/choices.py": [f"choices/tiny-llama/{of}/{task}.json" for of, task in CHOSEN],
-    "steerlab/layer_choices.py": [*BY_LAYER, *OF_A_BLOCK],
+    "steerlab/layer_choices.py": [*BY_LAYER, *OF_A_BLOCK, *CLASSIFIERS],
     "steerlab/scores/perplexity.py": PERPLEXITY + OF_ANSWERS,
-    "steerlab/likelihood.py": [*SLIM, *PERPLEXITY, *ASKED, HPR_ON_DEV, *OF_BASE_ANSWERS],
+    "steerlab/likelihood.py": [*SLIM, *PERPLEXITY, *ASKED, HPR_ON_DEV, *SWEPT_ANSWERS[:1], *OF_BASE_ANSWERS],
     "steerlab/scores/profanity_check.py": TEXTS,
     "steerlab/scores/vader.py": TEXTS,
     "steerlab/scores/toxic_comment_classifier.py": [],
@@ -516,7 +528,7 @@ MODULES = {
     "steerlab/scores/classifier_files.py": [],
     "steerlab/tasks/toxicity.py": TOXICITY,
     "steerlab/tasks/sentiment.py": SENTIMENT,
-    "steerlab/metrics/bootstrap.py": METRICS + CALIBRATION + PROBES + COVERAGE + READING + COMPARED,
+    "steerlab/metrics/bootstrap.py": [*MEASURED, *CALIBRATION, *PROBES, *COVERAGE, *READING, *GLUE_CHOICE],
     "steerlab/metrics/ranks.py": READING,
     "steerlab/analyses/word_states.py": READING,
     "steerlab/tasks/eye_tracking.py": EYE_TRACKING,
