@@ -476,9 +476,14 @@ def test_a_mirror_file_with_another_hash_is_refused_and_stays_in_the_mirror(tmp_
     assert leftovers(tmp_path) == ["data.bin"] and (tmp_path / "mirror/data.bin").exists()
 
 
+def _is_pinned(source: Source, door: str) -> bool:
+    """True if all files of a source behind a door have a hash; GECO's in a mirror has none, and no mirror has it yet."""
+    return door in source.doors and all(file.sha256 for file in source.doors[door].files)
+
+
 @pytest.mark.real_data
 @pytest.mark.skipif("STEERLAB_MIRROR" not in os.environ, reason="STEERLAB_MIRROR names no mirror")
-@pytest.mark.parametrize("name", [name for name, source in table().items() if "mirror" in source.doors])
+@pytest.mark.parametrize("name", [name for name, source in table().items() if _is_pinned(source, "mirror")])
 def test_the_mirror_holds_the_pinned_files(name, tmp_path):
     fetch(table()[name], "mirror", tmp_path / "raw", mirror=Path(os.environ["STEERLAB_MIRROR"]), environ={})
     assert leftovers(tmp_path) == sorted(file.name for file in table()[name].doors["mirror"].files)

@@ -27,11 +27,10 @@ def followed(finished: Path, folder: Path) -> Path:
     (folder / "steerlab/methods/ablation.py").write_text(FILE)
     insert(folder / "steerlab/experiment/registry.py", '    "caa": Method(', LINE)
     insert(folder / "schemas/config.yaml", "      caa:\n        type: object\n", ENTRY)
+    asked = yaml.safe_load((ROOT / "presets/tiny.yaml").read_text())
     overlay = {
-        "run": {
-            "methods": ["base", "lm_steer", "random_lm_steer", "hpr", "random_hpr", "slim", "random_slim", "ablation"]
-        },
-        "tasks": {"toxicity": {"methods": ["base", "lm_steer", "random_lm_steer", "ablation"]}},
+        "run": {"methods": [*asked["run"]["methods"], "ablation"]},
+        "tasks": {"toxicity": {"methods": [*asked["tasks"]["toxicity"]["methods"], "ablation"]}},
     }
     (folder / "overlay.yaml").write_text(yaml.safe_dump(overlay))
     return folder
@@ -51,8 +50,9 @@ def test_a_method_added_by_the_page_runs_and_nothing_else_reruns(finished: Path,
         "score_texts": 2,
         "score_perplexity": 2,
         "compute_metrics": 2,
+        "measure_reasoning": 1,  # of all steers that have a pick on the task
     }
-    assert planned(folder, *arguments) == new | {"choose_settings": 1, "plot_figure": 1, "build_report": 1}
+    assert planned(folder, *arguments) == new | {"choose_settings": 1, "plot_figure": 2, "build_report": 1}
     snakemake(folder, "--cores", "2", *arguments, "--", NEW)
     metrics = pd.read_csv(folder / NEW)
     assert set(metrics.method) == {"ablation"} and metrics.value.notna().any()

@@ -141,7 +141,7 @@ LEAVES = {
     ),
     "run.sweep.seeds": ([1], ["steers/*/toxicity/1", "generations/*/base/toxicity/*/1.parquet", *ANOTHER_SEED]),
     "run.sweep.prompts": (2, SWEPT + SWEPT_ANSWERS),
-    "run.sweep.samples": (2, [*SWEPT, *ON_DEV]),
+    "run.sweep.samples": (2, [*ON_DEV, *PLACED]),
     "data.door": None,  # a mirror is needed
     "data.mirror": (".", REPORT),
     "data.sources": None,  # the sample has no other door
@@ -540,7 +540,7 @@ MODULES = {
     "steerlab/analyses/reasoning.py": REASONING,
     "steerlab/analyses/steered.py": ["analyses/*/norms/*", *ORDINARY_TEXT, *REASONING],
     "steerlab/harness.py": REASONING,
-    "steerlab/metrics/calibrated.py": METRICS + CALIBRATION + figures("probe_accuracy", "slim_coverage"),
+    "steerlab/metrics/calibrated.py": METRICS + CALIBRATION + figures("probe_accuracy", "slim_coverage", "eye_tracking", "glue"),
     "steerlab/analyses/calibration.py": [],
     "steerlab/figures/toxicity.py": figures("toxicity"),
     "steerlab/figures/transfer.py": figures("transfer"),
