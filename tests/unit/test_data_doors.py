@@ -477,7 +477,7 @@ def test_a_mirror_file_with_another_hash_is_refused_and_stays_in_the_mirror(tmp_
 
 
 def _is_pinned(source: Source, door: str) -> bool:
-    """True if all files of a source behind a door have a hash; GECO's in a mirror has none, and no mirror has it yet."""
+    """True if all files of a source behind a door have a hash; GECO's in a mirror has none, nor has any mirror it."""
     return door in source.doors and all(file.sha256 for file in source.doors[door].files)
 
 

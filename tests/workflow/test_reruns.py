@@ -487,6 +487,7 @@ def figures(*names: str) -> list[str]:
 
 CHOSEN = (("lm_steer", "toxicity"), ("cogsteer", "toxicity"), ("hpr", "truthfulness"), ("slim", "truthfulness"))
 BY_LAYER = ["choices/tiny-llama/eye_tracking.json"]  # what sweeps choose follows from what they train
+CALIBRATED = ("probe_accuracy", "slim_coverage", "eye_tracking", "glue")  # of those whose inputs do not change
 # A file of the code: what is made anew first.
 MODULES = {
     "steerlab/sites.py": COMPUTE,
@@ -540,7 +541,7 @@ MODULES = {
     "steerlab/analyses/reasoning.py": REASONING,
     "steerlab/analyses/steered.py": ["analyses/*/norms/*", *ORDINARY_TEXT, *REASONING],
     "steerlab/harness.py": REASONING,
-    "steerlab/metrics/calibrated.py": METRICS + CALIBRATION + figures("probe_accuracy", "slim_coverage", "eye_tracking", "glue"),
+    "steerlab/metrics/calibrated.py": [*METRICS, *CALIBRATION, *figures(*CALIBRATED)],
     "steerlab/analyses/calibration.py": [],
     "steerlab/figures/toxicity.py": figures("toxicity"),
     "steerlab/figures/transfer.py": figures("transfer"),
