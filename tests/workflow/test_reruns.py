@@ -141,7 +141,7 @@ LEAVES = {
     ),
     "run.sweep.seeds": ([1], ["steers/*/toxicity/1", "generations/*/base/toxicity/*/1.parquet", *ANOTHER_SEED]),
     "run.sweep.prompts": (2, SWEPT + SWEPT_ANSWERS),
-    "run.sweep.samples": (2, [*ON_DEV, *PLACED]),
+    "run.sweep.samples": (2, [*ON_DEV, *PLACED, "generations/tiny-rotated/base/*"]),
     "data.door": None,  # a mirror is needed
     "data.mirror": (".", REPORT),
     "data.sources": None,  # the sample has no other door
@@ -315,7 +315,7 @@ LEAVES = {
     "analyses.ordinary_text.texts": (3, ORDINARY_TEXT),
     "analyses.ordinary_text.tokens": (64, ORDINARY_TEXT),
     "analyses.reasoning.questions": (3, REASONING),
-    "analyses.reasoning.seeds": (1, REPORT),  # there is one
+    "analyses.reasoning.seeds": (2, REPORT),  # there is one
     "analyses.reasoning.batch_rows": (8, REASONING),
     "eye_tracking.corpora": (["provo"], EYE_TRACKING),
     "eye_tracking.sentences": (5, EYE_TRACKING),
