@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from steerlab import layer_choices
 from steerlab.data import glue as glue_data
 from steerlab.data import sources
-from steerlab.experiment import codes, figures, glue, names, plan, resources, specs
+from steerlab.experiment import codes, figures, glue, lookups, names, plan, resources, specs
 from steerlab.experiment.cells import Cell, Instance, all_cells, instance, swept_layers
 from steerlab.experiment.config import ConfigError, check
 from steerlab.experiment.registry import ANALYSED, FIGURES, METHODS, TASKS, Method
@@ -42,27 +42,27 @@ def load_or_exit(raw: dict) -> "Experiment":
 
 
 def _needed_sources(config: dict) -> set[str]:
-    needed = {name for cell in all_cells(config) for name in specs.task_sources(config, cell.task)}
+    needed = {name for cell in all_cells(config) for name in lookups.task_sources(config, cell.task)}
     needed |= {config["models"][model].get("source") for model in _all_models(config)}
-    needed |= {text_scorer(config, scorer).source for scorer in specs.text_scorers(config)}
-    needed |= {"official_generations"} if specs.has_official_generations(config) else set()
-    needed |= set(specs.CALIBRATED_ON) if specs.calibrates(config) else set()
+    needed |= {text_scorer(config, scorer).source for scorer in lookups.text_scorers(config)}
+    needed |= {"official_generations"} if lookups.has_official_generations(config) else set()
+    needed |= set(lookups.CALIBRATED_ON) if lookups.calibrates(config) else set()
     drawn = {figure for _, figure in figures.drawn(config, {cell.key: cell for cell in all_cells(config)})}
     needed |= drawn & {"ordinary_text", "reasoning"}  # figures whose texts no task has, named as their source
-    needed |= {name for task in _analysed(config) for name in specs.task_sources(config, task)}
+    needed |= {name for task in _analysed(config) for name in lookups.task_sources(config, task)}
     needed |= {glue_data.source(task) for task in config["glue"]["tasks"]}
     return {name for name in needed if name}
 
 
 def _analysed(config: dict) -> list[str]:
     """The tables of texts that are read and not asked about, of those that the configuration has the sources of."""
-    return [task for task in ANALYSED if specs.task_sources(config, task)]
+    return [task for task in ANALYSED if lookups.task_sources(config, task)]
 
 
 def _all_models(config: dict) -> list[str]:
     """The models of all cells and judges, and those that they are made from."""
-    asked = [cell.model for cell in all_cells(config)] + [judge for judge in specs.judges(config) if judge != "base"]
-    asked += specs.answer_judges(config).values()
+    asked = [cell.model for cell in all_cells(config)] + [judge for judge in lookups.judges(config) if judge != "base"]
+    asked += lookups.answer_judges(config).values()
     asked += config["run"]["models"] if config["glue"]["tasks"] else []
     made_from = [config["models"][model]["of"] for model in asked if config["models"][model]["kind"] == "rotated"]
     return list(dict.fromkeys(asked + made_from))
@@ -110,11 +110,11 @@ class Experiment:
     def scoring(self, rule: str) -> dict[str, int]:
         """What a job of a rule that scores texts asks for: as a model job where it runs a model, else nothing."""
         asked = {"gpu": self.gpu, "mem_mb": self.config["mem_mb"], "runtime": self.config["runtime"]}
-        return asked if specs.runs_classifier(self.config, specs.scorers_of(self.config, rule)) else {}
+        return asked if lookups.runs_classifier(self.config, lookups.scorers_of(self.config, rule)) else {}
 
     def scoring_threads(self, rule: str) -> int:
         """Cores of a job of a rule that scores texts."""
-        runs_model = specs.runs_classifier(self.config, specs.scorers_of(self.config, rule))
+        runs_model = lookups.runs_classifier(self.config, lookups.scorers_of(self.config, rule))
         return self.config["threads"] if runs_model else 1
 
     @property
@@ -149,7 +149,7 @@ class Experiment:
         loaded += [(ANALYSED if task in ANALYSED else TASKS)[task].module] if task else []
         loaded += [FIGURES[figure].module] if figure else []
         loaded += [text_scorer(self.config, scorer).scorer] if scorer else []
-        loaded += [text_scorer(self.config, name).scorer for name in specs.scorers_of(self.config, rule)]
+        loaded += [text_scorer(self.config, name).scorer for name in lookups.scorers_of(self.config, rule)]
         modules = tuple(path.partition(":")[0] for path in loaded if path)
         return codes.code_digest(f"scripts/{rule}.py", modules, FILES.get(figure or rule, ()))
 
@@ -180,21 +180,21 @@ class Experiment:
 
     def prepared_scorers(self, rule: str) -> list[str]:
         """The folders of those scorers of a rule that need one."""
-        chosen = specs.scorers_of(self.config, rule)
+        chosen = lookups.scorers_of(self.config, rule)
         return [names.SCORER.format(scorer=name) for name in chosen if text_scorer(self.config, name).prepared]
 
     def calibration_sources(self) -> dict[str, str]:
         """Raw folder of each source that scorers are calibrated on."""
-        return {name: self.raw(name) for name in specs.CALIBRATED_ON}
+        return {name: self.raw(name) for name in lookups.CALIBRATED_ON}
 
     def calibration_maps(self, w: SimpleNamespace) -> list[str]:
         """The computed maps for a test cell; empty where those that ship stand, and for dev cells, which have none."""
-        calibrated = specs.is_calibrated(w.task, w.split) and specs.calibrates(self.config)
+        calibrated = specs.is_calibrated(w.task, w.split) and lookups.calibrates(self.config)
         return [names.CALIBRATION_MAPS] if calibrated else []
 
     def task_sources(self, task: str) -> dict[str, str]:
         """Raw folder of each source of a task."""
-        return {name: self.raw(name) for name in specs.task_sources(self.config, task)}
+        return {name: self.raw(name) for name in lookups.task_sources(self.config, task)}
 
     def training_input(self, w: SimpleNamespace) -> list[str]:
         """The activations that a method is trained on; empty where it needs none."""
@@ -212,9 +212,9 @@ class Experiment:
 
     def subjects(self, w: SimpleNamespace) -> dict[str, list[str]]:
         """What a derived steer is made from: steers, the choices of their settings, and the model of both."""
-        source, tasks = specs.derivation(self.config, w.model, w.method, w.task)
+        source, tasks = lookups.derivation(self.config, w.model, w.method, w.task)
         of = self.method(w.method).derived_from
-        chosen = specs.chosen_tasks(self.config, w.method, tasks)
+        chosen = lookups.chosen_tasks(self.config, w.method, tasks)
         at = [{"model": source, "method": of, "task": task} for task in tasks]
         return {
             "steers": [names.STEER.format(**each, seed=w.seed) for each in at],
@@ -258,7 +258,7 @@ class Experiment:
 
     def measured(self, w: SimpleNamespace) -> list[str]:
         """The methods whose effect on the model itself is measured."""
-        return specs.measured(self.config, w.model, w.task)
+        return lookups.measured(self.config, w.model, w.task)
 
     def measured_steers(self, w: SimpleNamespace) -> dict[str, list[str]]:
         """The steers whose effect on the model itself is measured, and the choices of their strengths, by method."""
@@ -289,20 +289,20 @@ class Experiment:
         if not cell.samples:
             return []
         if TASKS[w.task].answers:
-            by_judge = [_of_cell(names.JUDGEMENTS, cell, measure=each) for each in specs.answer_judges(self.config)]
+            by_judge = [_of_cell(names.JUDGEMENTS, cell, measure=each) for each in lookups.answer_judges(self.config)]
             return [_of_cell(names.REFERENCE_SCORES, cell), *by_judge]
-        asked = specs.services(self.config, w.task)
+        asked = lookups.services(self.config, w.task)
         by_service = [_of_cell(names.SERVICE_SCORES, cell, service=name) for name in asked]
         return [_of_cell(names.TEXT_SCORES, cell), *by_service]
 
     def judged(self, w: SimpleNamespace) -> list[str]:
         """The perplexities of a cell, a file a judge; empty where it has no texts."""
-        cell, judges = self.cell(w), specs.judges(self.config)
+        cell, judges = self.cell(w), lookups.judges(self.config)
         return [_of_cell(names.PERPLEXITY_SCORES, cell, judge=judge) for judge in judges] if cell.samples else []
 
     def answer_judge(self, w: SimpleNamespace) -> str:
         """The folder of the model that judges generated answers by a measure."""
-        return names.MODEL.format(model=specs.answer_judges(self.config)[w.measure])
+        return names.MODEL.format(model=lookups.answer_judges(self.config)[w.measure])
 
     def judge_model(self, w: SimpleNamespace) -> str:
         """The folder of the model whose perplexity is taken."""

@@ -17,9 +17,9 @@ import yaml
 
 from steerlab.data import sources
 from steerlab.experiment.cells import all_cells, instance, is_chosen, methods_of, settings_of, swept_layers
+from steerlab.experiment.lookups import scorer_label
 from steerlab.experiment.registry import ANALYSED, METHODS, TASKS, TEXT_SCORERS
 from steerlab.experiment.scorers import known, text_scorer
-from steerlab.experiment.specs import scorer_label
 from steerlab.layer_choices import BY_READING
 
 SCHEMA = Path(__file__).parents[2] / "schemas" / "config.yaml"

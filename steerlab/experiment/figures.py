@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from steerlab.data import sources
-from steerlab.experiment import glue, names
+from steerlab.experiment import glue, lookups, names
 from steerlab.experiment.cells import Cell, all_cells, instance, is_chosen, seeds_of, swept_layers
 from steerlab.experiment.registry import FIGURES, METHODS, TASKS
 
@@ -41,12 +41,10 @@ def inputs(config: dict, cells: Cells, model: str, figure: str) -> dict[str, lis
 
 def arguments(config: dict, model: str, figure: str) -> dict[str, Any]:
     """The keyword arguments of the module's `table`, besides what is read from the inputs."""
-    from steerlab.experiment import specs  # which imports this module
-
-    toxicity = specs.scorer_label(config, config["scores"]["toxicity"][0])
-    sentiment = specs.scorer_label(config, config["scores"]["sentiment"][0])
+    toxicity = lookups.scorer_label(config, config["scores"]["toxicity"][0])
+    sentiment = lookups.scorer_label(config, config["scores"]["sentiment"][0])
     models = list(dict.fromkeys(cell.model for cell in all_cells(config))) if model == ACROSS else [model]
-    judge = [specs.judge_label(config, one) for one in models]
+    judge = [lookups.judge_label(config, one) for one in models]
     both = [toxicity, sentiment, *judge]
     match figure:
         case "toxicity":
@@ -65,7 +63,7 @@ def arguments(config: dict, model: str, figure: str) -> dict[str, Any]:
             name = _transferred(config)[0]
             variant = config["variants"][name]
             source, target = variant["from"], variant["models"][0]
-            judges = [specs.judge_label(config, one) for one in (source, target)]
+            judges = [lookups.judge_label(config, one) for one in (source, target)]
             return {
                 "source": source, "target": target, "steer": _whole(config),
                 "transferred": name, "scorers": [toxicity, sentiment, *judges],
@@ -81,19 +79,19 @@ def arguments(config: dict, model: str, figure: str) -> dict[str, Any]:
         case "size":
             return {"scorers": both}
         case "official_grid":  # no service is asked for these texts
-            here = [specs.local_scorers(config, quantity) for quantity in ("toxicity", "sentiment")]
-            return {"scorers": [specs.scorer_label(config, scorers[0]) for scorers in here if scorers]}
+            here = [lookups.local_scorers(config, quantity) for quantity in ("toxicity", "sentiment")]
+            return {"scorers": [lookups.scorer_label(config, scorers[0]) for scorers in here if scorers]}
         case "truthfulness" | "folds":
-            return {"scorers": [specs.LIKELIHOOD]}
+            return {"scorers": [lookups.LIKELIHOOD]}
         case "nq_open" | "trivia_qa":
-            return {"scorers": [specs.LIKELIHOOD], "learnt_on": TASKS[figure].learnt_on}
+            return {"scorers": [lookups.LIKELIHOOD], "learnt_on": TASKS[figure].learnt_on}
         case "probe_accuracy":
             return {"model": model}
         case "norm_consistency":
             return {"model": model, "rounding": ROUNDING[config["dtype"]]}
         case "hpr_ablations" | "slim_ablations":
             of = FIGURES[figure].group
-            return {"of": of, "labels": ablated(config, of), "scorers": [specs.LIKELIHOOD]}
+            return {"of": of, "labels": ablated(config, of), "scorers": [lookups.LIKELIHOOD]}
         case "slim_coverage" | "eye_tracking":
             return {"model": model}
         case "ordinary_text" | "reasoning":
@@ -101,13 +99,13 @@ def arguments(config: dict, model: str, figure: str) -> dict[str, Any]:
         case "glue":
             return {"model": model, "rule": config["glue"]["layer_rule"]}
         case "calibration":
-            return {"scorers": specs.calibrated_scorers(config), "shipped": not specs.calibrates(config)}
+            return {"scorers": lookups.calibrated_scorers(config), "shipped": not lookups.calibrates(config)}
         case "replication":
             transferred = _transferred(config)
             targets = [target for name in transferred for target in config["variants"][name]["models"]]
             return {
                 "model": model, "transferred": transferred, "few": _few(config),
-                "scorers": [*both, *(specs.judge_label(config, one) for one in targets)],
+                "scorers": [*both, *(lookups.judge_label(config, one) for one in targets)],
             }  # fmt: skip
     return {}
 
@@ -216,11 +214,9 @@ def _official_grid(config: dict, cells: Cells, model: str) -> dict[str, list[str
 
 def _calibration(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
     """The files of the calibration; none where those that ship stand, and then no kind where they know no scorer."""
-    from steerlab.experiment import specs  # which imports this module
-
-    if not specs.calibrated_scorers(config):
+    if not lookups.calibrated_scorers(config):
         return {}
-    return {"calibration": [names.CALIBRATION, names.RELIABILITY] if specs.calibrates(config) else []}
+    return {"calibration": [names.CALIBRATION, names.RELIABILITY] if lookups.calibrates(config) else []}
 
 
 def _truthfulness(

@@ -11,6 +11,7 @@ from typing import Any
 
 from steerlab.data import glue
 from steerlab.experiment import names
+from steerlab.experiment.lookups import compute
 from steerlab.layer_choices import BY_READING
 
 HEAD = "head"  # a classifier without intervention
@@ -131,10 +132,8 @@ def compare_layers(config: dict, doors: dict, *, model: str, task: str) -> dict:
 
 
 def _fitted(config: dict, intervention: str, task: str) -> dict:
-    from steerlab.experiment import specs
-
     settings = config["glue"]
     own = dict(settings[intervention])
     training = {key: settings[key] for key in OF_TRAINING} | {"learning_rate": own.pop("learning_rate")}
     about = {"intervention": intervention, "settings": own, "training": training}
-    return specs._compute(config) | about | {"classes": glue.TASKS[task].classes}
+    return compute(config) | about | {"classes": glue.TASKS[task].classes}

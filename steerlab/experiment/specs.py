@@ -4,14 +4,30 @@ One function a rule, `(config, doors, **wildcards) -> dict`. The rules turn it i
 nothing else of the configuration, reruns the rule.
 """
 
-import re
-from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
-
 from steerlab.data import glue as glue_data
 from steerlab.data import sources
 from steerlab.experiment import cells, figures
 from steerlab.experiment.codes import ROOT, code_digest, file_digest
+from steerlab.experiment.lookups import (
+    CALIBRATED_ON,
+    calibrated_scorers,
+    calibrates,
+    chosen_tasks,
+    compute,
+    derivation,
+    is_classifier,
+    judge_label,
+    local_scorers,
+    measured,
+    primary_label,
+    reader,
+    runs_classifier,
+    scorer_label,
+    task_sources,
+    text_scorers,
+    training_source,
+    versions_of,
+)
 from steerlab.experiment.registry import ANALYSED, FIGURES, METHODS, TASKS, TextScorer
 from steerlab.experiment.scorers import text_scorer
 from steerlab.metrics import calibrated
@@ -34,12 +50,12 @@ def make_task_table(config: dict, doors: dict, *, task: str) -> dict:
         settings["swapped"] = True
     if TASKS[task].learnt_on:
         settings["split"] = "test_only"
-    harness = {"versions": _versions("lm_eval")} if settings.get("preamble") == "harness" else {}
+    harness = {"versions": versions_of("lm_eval")} if settings.get("preamble") == "harness" else {}
     return {"module": TASKS[task].module, "doors": used, "settings": settings} | harness
 
 
 def prepare_model(config: dict, doors: dict, *, model: str) -> dict:
-    versions = _versions("torch", "transformers")
+    versions = versions_of("torch", "transformers")
     return {"name": model, "definition": config["models"][model], "versions": versions}
 
 
@@ -60,22 +76,15 @@ def capture_activations(
 def train_steer(config: dict, doors: dict, *, model: str, method: str, task: str, seed: str) -> dict:
     instance = cells.instance(config, method, task)
     line = instance.method
-    where = _captured(config, line.captures, line.positions) if line.captures else _compute(config) | {"site": None}
-    return (
-        where
-        | {
-            "steer": line.steer,
-            "hyperparameters": instance.hyperparameters,
-            "seed": int(seed),
-        }
-        | ({"layer_rule": instance.layer_rule} if instance.layer_rule else {})
-    )
+    where = _captured(config, line.captures, line.positions) if line.captures else compute(config) | {"site": None}
+    rule = {"layer_rule": instance.layer_rule} if instance.layer_rule else {}
+    return where | rule | {"steer": line.steer, "hyperparameters": instance.hyperparameters, "seed": int(seed)}
 
 
 def derive_steer(config: dict, doors: dict, *, model: str, method: str, task: str, seed: str) -> dict:
     instance = cells.instance(config, method, task)
     _, tasks = derivation(config, model, method, task)
-    return _compute(config) | {
+    return compute(config) | {
         "derive": instance.method.derive,
         "hyperparameters": instance.hyperparameters,
         "tasks": tasks,
@@ -91,7 +100,7 @@ def generate_continuations(
     drawn = dict(cells.drawn_of(config, task))
     del drawn["samples"]
     asked = drawn.pop("questions", None)
-    return _compute(config) | {
+    return compute(config) | {
         "steer": line.steer,
         "has_checkpoints": line.derived_from is None,
         "rendering": line.rendering,
@@ -106,7 +115,7 @@ def generate_continuations(
 
 def score_answers(config: dict, doors: dict, *, model: str, method: str, task: str, split: str, seed: str) -> dict:
     cell, line = _cell(config, model, method, task, split), cells.instance(config, method, task).method
-    return _compute(config) | {
+    return compute(config) | {
         "steer": line.steer,
         "has_checkpoints": line.derived_from is None,
         "rendering": line.rendering,
@@ -144,20 +153,20 @@ ASKED = ("attributes", "languages", "model", "categories")  # what a service is 
 
 def score_references(config: dict, doors: dict, *, model: str, method: str, task: str, split: str) -> dict:
     seeds = list(_cell(config, model, method, task, split).seeds)
-    return {"seeds": seeds, "split": split, "versions": _versions("sacrebleu", "rouge-score")}
+    return {"seeds": seeds, "split": split, "versions": versions_of("sacrebleu", "rouge-score")}
 
 
 def judge_answers(config: dict, doors: dict, *, model: str, method: str, task: str, split: str, measure: str) -> dict:
     seeds = list(_cell(config, model, method, task, split).seeds)
     settings = config["scores"]["answers"]
     how = {"measure": measure, "tokens_a_batch": settings["tokens_a_batch"]}
-    return _compute(config) | how | {"seeds": seeds, "split": split}
+    return compute(config) | how | {"seeds": seeds, "split": split}
 
 
 def score_perplexity(config: dict, doors: dict, *, model: str, method: str, task: str, split: str, judge: str) -> dict:
     seeds = list(_cell(config, model, method, task, split).seeds)
     settings = {"tokens_a_batch": config["scores"]["perplexity"]["tokens_a_batch"]}
-    return _compute(config) | settings | {"seeds": seeds, "split": split, "unsteered": judge in ("base", model)}
+    return compute(config) | settings | {"seeds": seeds, "split": split, "unsteered": judge in ("base", model)}
 
 
 def compute_metrics(config: dict, doors: dict, *, model: str, method: str, task: str, split: str) -> dict:
@@ -209,8 +218,8 @@ def choose_layer_by_sweep(config: dict, doors: dict, *, model: str, method: str,
 
 def correlate_eye_tracking(config: dict, doors: dict, *, model: str) -> dict:
     settings = {key: config["eye_tracking"][key] for key in ("batch_sentences", "permutations")}
-    versions = {"versions": _versions("torch", "transformers", "scikit-learn", "scipy")}
-    return _compute(config) | versions | settings | config["metrics"]
+    versions = {"versions": versions_of("torch", "transformers", "scikit-learn", "scipy")}
+    return compute(config) | versions | settings | config["metrics"]
 
 
 def choose_layer_by_reading(config: dict, doors: dict, *, model: str) -> dict:
@@ -234,7 +243,7 @@ def measure_coverage(config: dict, doors: dict, *, model: str, method: str, task
 
 def measure_norms(config: dict, doors: dict, *, model: str, task: str, seed: str) -> dict:
     return (
-        _compute(config)
+        compute(config)
         | config["metrics"]
         | {"seed": int(seed), "prompts": NORM_PROMPTS, "methods": measured(config, model, task)}
     )
@@ -243,13 +252,13 @@ def measure_norms(config: dict, doors: dict, *, model: str, task: str, seed: str
 def measure_ordinary_text(config: dict, doors: dict, *, model: str, task: str, seed: str) -> dict:
     batches = {"tokens_a_batch": config["scores"]["perplexity"]["tokens_a_batch"]}
     asked = {"door": doors["ordinary_text"], "methods": measured(config, model, task)}
-    return _compute(config) | config["analyses"]["ordinary_text"] | batches | asked
+    return compute(config) | config["analyses"]["ordinary_text"] | batches | asked
 
 
 def measure_reasoning(config: dict, doors: dict, *, model: str, task: str, seed: str) -> dict:
-    asked = {"door": doors["reasoning"], "methods": measured(config, model, task), "versions": _versions("lm_eval")}
+    asked = {"door": doors["reasoning"], "methods": measured(config, model, task), "versions": versions_of("lm_eval")}
     how = {key: config["analyses"]["reasoning"][key] for key in ("questions", "batch_rows")}
-    return _compute(config) | how | asked
+    return compute(config) | how | asked
 
 
 def interpret_steer(config: dict, doors: dict, *, model: str, method: str, task: str, seed: str) -> dict:
@@ -299,7 +308,7 @@ def _sample_data(config: dict, doors: dict, figure: str) -> str:
 
 
 def _rests_on(config: dict, figure: str) -> dict[str, str]:
-    rests_on = {"what the steers learnt from": _training_source(config, figure_task(figure))}
+    rests_on = {"what the steers learnt from": training_source(config, figure_task(figure))}
     asked = {"ordinary_text": {"the texts": "ordinary_text"}, "reasoning": {"the questions": "reasoning"}}
     return rests_on | asked.get(figure, {})
 
@@ -311,9 +320,6 @@ def figure_task(figure: str) -> str:
 
 # Figures without intervals, or whose intervals have a confidence of their own.
 WITHOUT_INTERVALS = ("calibration", "directions", "evidence", "spectrum", "slim_layers", "slim_kappa")
-
-
-CALIBRATED_ON = ("scored_continuations", "scored_comments")
 
 
 GROUPS = {
@@ -342,153 +348,8 @@ def build_report(config: dict, doors: dict) -> dict:
     }
 
 
-# ---- what several stages ask of a configuration ----
-
-
-def task_sources(config: dict, task: str) -> list[str]:
-    """The sources of a task: of its prompts (or another that is named), of its training texts, of its split."""
-    if task in ANALYSED:
-        return config[ANALYSED[task].section]["corpora"]
-    prompts, *texts = TASKS[task].sources
-    settings = cells.settings_of(config, task)
-    return [settings.get("source") or prompts, *texts, *(["hpr_split"] if settings.get("split") == "published" else [])]
-
-
-def _training_source(config: dict, task: str) -> str:
-    return task_sources(config, task)[1 if len(TASKS[task].sources) > 1 else 0]
-
-
-def services(config: dict, task: str) -> list[str]:
-    """The scorers of a task's texts that are asked over the network."""
-    return [name for name in config["scores"].get(TASKS[task].quantity, []) if text_scorer(config, name).service]
-
-
-def primary_label(config: dict, task: str) -> str:
-    """How tables name the scorer that a task's choices go by."""
-    return LIKELIHOOD if TASKS[task].answers else scorer_label(config, config["scores"]["toxicity"][0])
-
-
-LIKELIHOOD = "log-likelihood"  # of given answers, by the model itself
-
-
-def measured(config: dict, model: str, task: str) -> list[str]:
-    """The methods whose effect on the model itself is measured: those with a steer and a pick, with their controls."""
-    asked = [cell for cell in cells.all_cells(config) if (cell.model, cell.task, cell.split) == (model, task, "test")]
-    return [cell.method for cell in asked if cell.method in METHODS and METHODS[cell.method].steer and cell.chosen_by]
-
-
-def local_scorers(config: dict, quantity: str) -> list[str]:
-    """The scorers of a quantity that run here."""
-    return [name for name in config["scores"][quantity] if not text_scorer(config, name).service]
-
-
-def text_scorers(config: dict) -> list[str]:
-    """The scorers of texts, those of toxicity first."""
-    return [*local_scorers(config, "toxicity"), *local_scorers(config, "sentiment")]
-
-
-def reader(config: dict) -> str:
-    """The scorer that judges the words of an interpretation."""
-    return next(iter(local_scorers(config, "toxicity")), "profanity_check")
-
-
-def judges(config: dict) -> list[str]:
-    """The models whose perplexity is taken; "base" is the unsteered model of the cell."""
-    return config["scores"]["perplexity"]["judges"]
-
-
-def answer_judges(config: dict) -> dict[str, str]:
-    """The models that judge generated answers, by measure; none where no task asks for answers."""
-    named = {measure: model for measure, model in config["scores"]["answers"]["judges"].items() if model}
-    return named if any(TASKS[task].answers for task in config["run"]["tasks"]) else {}
-
-
-def scorers_of(config: dict, rule: str) -> list[str]:
-    """The scorers of texts that a rule runs here, in their order; empty for a rule that runs none."""
-    match rule:
-        case "score_texts" | "score_official_generations":
-            return text_scorers(config)
-        case "calibrate_scorers":
-            return local_scorers(config, "toxicity")
-        case "interpret_steer":
-            return [reader(config)]
-    return []
-
-
-def runs_classifier(config: dict, names: list[str]) -> bool:
-    """True if one of these scorers of texts is a model that runs on the device."""
-    return any(_is_classifier(text_scorer(config, name)) for name in names)
-
-
-def scorer_label(config: dict, name: str) -> str:
-    """How tables name a scorer of texts."""
-    line = text_scorer(config, name)
-    if line.service:
-        from steerlab.scores import services
-
-        return f"{name}=={services.version(name, config['scores'][name])}"
-    if line.definition is not None:
-        from steerlab.scores.classifier_files import name_and_version  # reads a folder's files; no torch
-
-        return "==".join(name_and_version(line.definition))
-    if line.package:
-        return f"{line.package}=={_versions(line.package)[line.package]}"
-    door = next(iter(sources.table()[line.source or ""].doors.values()))
-    file, version = re.split("==|@", door.origin.rpartition("/")[2])
-    return f"{file}=={version[:12]}"
-
-
-def judge_label(config: dict, model: str) -> str:
-    """How tables name the first judge of a model's perplexity."""
-    first = judges(config)[0]
-    return f"{model}, unsteered" if first in ("base", model) else first
-
-
-def derivation(config: dict, model: str, method: str, task: str) -> tuple[str, list[str]]:
-    """What a derived steer is made from: the model and the tasks of the steers that it takes."""
-    variant = config["variants"].get(method, {})
-    return variant.get("from", model), list(variant.get("weights", {task: 1.0}))
-
-
-def chosen_tasks(config: dict, method: str, tasks: list[str]) -> list[str]:
-    """Those of the tasks on which the method that this one is derived from has a choice."""
-    of = cells.instance(config, method, tasks[0]).method.derived_from
-    return [task for task in tasks if of and cells.is_chosen(config, of, task)]
-
-
-def has_official_generations(config: dict) -> bool:
-    """True if a mirror holds the official code's continuations; nothing else does."""
-    return sources.is_there(config["data"], "official_generations")
-
-
-def calibrates(config: dict) -> bool:
-    """True if the sources are there that the local scorers are calibrated on; else the files that ship stand."""
-    return bool(local_scorers(config, "toxicity")) and all(
-        sources.is_there(config["data"], name) for name in CALIBRATED_ON
-    )
-
-
-def calibrated_scorers(config: dict) -> list[str]:
-    """The labels of the local toxicity scorers that have a map: all, or those that the files that ship know."""
-    labels = [scorer_label(config, name) for name in local_scorers(config, "toxicity")]
-    if calibrates(config):
-        return labels
-    shipped = calibrated.read_maps()
-    return [label for label in labels if label in shipped]
-
-
 def _cell(config: dict, *key: str) -> cells.Cell:
     return next(cell for cell in cells.all_cells(config) if cell.key == key)
-
-
-def _is_classifier(line: TextScorer) -> bool:
-    return line.definition is not None
-
-
-def _compute(config: dict) -> dict:
-    """Where models run, and what they run on."""
-    where = {key: config[key] for key in ("device", "dtype", "attention", "threads")}
-    return where | {"versions": _versions("torch", "transformers")}
 
 
 PARTS = {"fitted": ["train", "dev"], "test": ["test"]}  # splits of the labelled texts
@@ -497,7 +358,7 @@ PARTS = {"fitted": ["train", "dev"], "test": ["test"]}  # splits of the labelled
 def _captured(config: dict, site: str | None, positions: str, part: str = "fitted") -> dict:
     """What activations are captured with; whoever opens them needs the same, and finds the same shards."""
     code = code_digest("scripts/capture_activations.py")
-    return _compute(config) | {
+    return compute(config) | {
         "site": site,
         "positions": positions,
         "splits": PARTS[part],
@@ -516,10 +377,10 @@ def _scorers(config: dict, names: list[str]) -> dict:
     """The scorers of texts in their order, with whatever decides their scores; `prepared`: whether one has a folder."""
     lines = {name: text_scorer(config, name) for name in names}
     packages = [line.package for line in lines.values() if line.package]
-    packages += ["torch", "transformers"] if any(map(_is_classifier, lines.values())) else []
+    packages += ["torch", "transformers"] if any(map(is_classifier, lines.values())) else []
     return {
         "scorers": [_scorer(config, name, line) for name, line in lines.items()],
-        "versions": _versions(*packages, "scikit-learn"),
+        "versions": versions_of(*packages, "scikit-learn"),
     }
 
 
@@ -527,16 +388,7 @@ def _scorer(config: dict, name: str, line: TextScorer) -> dict:
     """One scorer for `scores.chosen`; the label says which classifier."""
     plain = {"scorer": line.scorer, "prepared": line.prepared}
     own = {"label": scorer_label(config, name), "settings": {"device": config["device"]}}
-    return plain | (own if _is_classifier(line) else {})
-
-
-def _versions(*packages: str) -> dict[str, str | None]:
-    """Installed versions of the packages that compute; None where one is not installed here."""
-    found = dict.fromkeys(packages)
-    for package in packages:
-        with suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
+    return plain | (own if is_classifier(line) else {})
 
 
 def _rests_on_sample(config: dict, doors: dict, method: str, task: str) -> bool:
@@ -545,5 +397,5 @@ def _rests_on_sample(config: dict, doors: dict, method: str, task: str) -> bool:
     used = {task_sources(config, task)[0]}
     if (METHODS[line.derived_from] if line.derived_from else line).needs:
         learnt_on = TASKS[task].learnt_on or task
-        used |= {_training_source(config, name) for name in derivation(config, "", method, learnt_on)[1]}
+        used |= {training_source(config, name) for name in derivation(config, "", method, learnt_on)[1]}
     return any(doors[source] == "sample" for source in used)

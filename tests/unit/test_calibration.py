@@ -25,7 +25,7 @@ from steerlab.analyses import calibration
 from steerlab.data import loaders
 from steerlab.data.doors import FetchError, fetch
 from steerlab.data.sources import table
-from steerlab.experiment import FILES, codes, load, names, specs
+from steerlab.experiment import FILES, codes, load, lookups, names, specs
 from steerlab.experiment.codes import ROOT
 from steerlab.figures import replication
 from steerlab.metrics import calibrated
@@ -428,7 +428,7 @@ def test_shuffled_rows_give_the_scripts_files_bit_by_bit(tmp_path):
 def test_what_ships_is_whole_and_of_the_scorers_of_the_default():
     shipped, maps = reference.calibration(), calibrated.read_maps()
     default = load(yaml_of("config.yaml")).config
-    assert set(maps) == {specs.scorer_label(default, name) for name in default["scores"]["toxicity"]}
+    assert set(maps) == {lookups.scorer_label(default, name) for name in default["scores"]["toxicity"]}
     assert list(shipped["statistics"].columns) == calibration.COLUMNS
     assert list(shipped["reliability"].columns) == calibration.BINS
     assert set(shipped["statistics"]["scorer"]) == set(shipped["reliability"]["scorer"]) == set(maps)
@@ -469,7 +469,7 @@ def test_maps_are_computed_where_a_mirror_or_named_doors_have_the_texts_and_else
         ({"door": "public", "mirror": None, "sources": wheel | {"scored_comments": "url"}}, False),
     ):
         x = load(with_data(**data))
-        assert specs.calibrates(x.config) == computed
+        assert lookups.calibrates(x.config) == computed
         assert x.calibration_maps(cell("test")) == ([names.CALIBRATION_MAPS] if computed else [])
         assert ("shipped_maps" in metrics_spec(x, "test")) is not computed
         assert ("all", "calibration") in drawn_figures(x)
@@ -485,18 +485,18 @@ def drawn_figures(x) -> list[tuple[str, str]]:
 
 
 def test_a_run_without_a_local_toxicity_scorer_has_nothing_to_calibrate(tmp_path, monkeypatch):
-    monkeypatch.setattr(specs, "local_scorers", lambda config, quantity: [])
+    monkeypatch.setattr(lookups, "local_scorers", lambda config, quantity: [])
     x = load(with_data(door="public", mirror=str(a_mirror(tmp_path / "mirror")), sources={}))
-    assert not specs.calibrates(x.config) and x.calibration_maps(cell("test")) == []
+    assert not lookups.calibrates(x.config) and x.calibration_maps(cell("test")) == []
     assert "shipped_maps" not in metrics_spec(x, "test")
     assert ("all", "calibration") not in drawn_figures(x)
 
 
 def test_without_texts_a_scorer_of_another_version_has_no_map_and_no_figure(monkeypatch):
-    monkeypatch.setattr(specs, "scorer_label", lambda config, name: f"{name}==0")
+    monkeypatch.setattr(lookups, "scorer_label", lambda config, name: f"{name}==0")
     x = load(yaml_of("config.yaml"))
     assert "shipped_maps" not in metrics_spec(x, "test")
-    assert specs.calibrated_scorers(x.config) == [] and ("all", "calibration") not in drawn_figures(x)
+    assert lookups.calibrated_scorers(x.config) == [] and ("all", "calibration") not in drawn_figures(x)
 
 
 def cell(split: str) -> SimpleNamespace:

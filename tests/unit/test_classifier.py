@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 
 from scripts import prepare_scorer
 from steerlab import experiment, scores
-from steerlab.experiment import specs
+from steerlab.experiment import lookups
 from steerlab.experiment.scorers import CLASSIFIER
 from steerlab.scores import ScorerError
 from steerlab.tiny_models import byte_tokenizer
@@ -281,7 +281,7 @@ def test_the_spec_of_a_run_scores_by_a_classifier_beside_another_scorer(tmp_path
     generations = pd.DataFrame({"id": "p", "text": some_texts(range(1, 4))})
     found = scores.texts(generations, scores.chosen(spec["scorers"], [folder]), {"p": "w1 "})
     assert found["scorer"].unique().tolist() == [
-        specs.scorer_label(x.config, name) for name in ("profanity_check", "mine", "vader")
+        lookups.scorer_label(x.config, name) for name in ("profanity_check", "mine", "vader")
     ]
     mine = found[found["scorer"].str.startswith("saved==")]["score"]
     assert mine.to_numpy() == pytest.approx(by_pipeline(saved, some_texts(range(1, 4)), "toxic"), abs=1e-5)
@@ -357,5 +357,5 @@ class TestHub:
         for name, definition in config["scores"]["classifiers"].items():
             scores.prepare(CLASSIFIER, tmp_path / name, definition=definition)
             label = scores.label(scores.load(CLASSIFIER, tmp_path / name))
-            assert label == specs.scorer_label(config, name)
-        assert specs.scorer_label(config, "of_hub") == f"someone/some_model=={COMMIT[:12]}:toxic"
+            assert label == lookups.scorer_label(config, name)
+        assert lookups.scorer_label(config, "of_hub") == f"someone/some_model=={COMMIT[:12]}:toxic"

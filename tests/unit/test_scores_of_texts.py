@@ -21,7 +21,7 @@ from steerlab import scores
 from steerlab.data import loaders
 from steerlab.data.doors import FetchError, fetch
 from steerlab.data.sources import table
-from steerlab.experiment import specs
+from steerlab.experiment import lookups
 from steerlab.scores import ScorerError, toxic_comment_classifier
 
 PROFANITY_CHECK = "steerlab.scores.profanity_check:ProfanityCheck"
@@ -249,7 +249,7 @@ class TestVader:
 class TestLoading:
     def test_the_plan_knows_the_name_that_a_prepared_scorer_will_have(self):
         label = f"{toxic_comment_classifier.NAME}=={toxic_comment_classifier.VERSION}"
-        assert specs.scorer_label({}, "toxic_comment_classifier") == label
+        assert lookups.scorer_label({}, "toxic_comment_classifier") == label
 
     def test_a_scorer_without_its_folder_is_refused(self):
         with pytest.raises(ScorerError, match="ToxicCommentClassifier' is given no folder"):

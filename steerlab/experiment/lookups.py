@@ -1,0 +1,168 @@
+"""What several parts of the experiment ask of a checked configuration: sources, scorers, judges, labels, the machine.
+
+Below it stand the specs of the stages, the figures and GLUE; it knows none of them.
+"""
+
+import re
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+
+from steerlab.data import sources
+from steerlab.experiment import cells
+from steerlab.experiment.registry import ANALYSED, METHODS, TASKS, TextScorer
+from steerlab.experiment.scorers import text_scorer
+from steerlab.metrics import calibrated
+
+
+def task_sources(config: dict, task: str) -> list[str]:
+    """The sources of a task: of its prompts (or another that is named), of its training texts, of its split."""
+    if task in ANALYSED:
+        return config[ANALYSED[task].section]["corpora"]
+    prompts, *texts = TASKS[task].sources
+    settings = cells.settings_of(config, task)
+    return [settings.get("source") or prompts, *texts, *(["hpr_split"] if settings.get("split") == "published" else [])]
+
+
+def training_source(config: dict, task: str) -> str:
+    return task_sources(config, task)[1 if len(TASKS[task].sources) > 1 else 0]
+
+
+def services(config: dict, task: str) -> list[str]:
+    """The scorers of a task's texts that are asked over the network."""
+    return [name for name in config["scores"].get(TASKS[task].quantity, []) if text_scorer(config, name).service]
+
+
+def primary_label(config: dict, task: str) -> str:
+    """How tables name the scorer that a task's choices go by."""
+    return LIKELIHOOD if TASKS[task].answers else scorer_label(config, config["scores"]["toxicity"][0])
+
+
+LIKELIHOOD = "log-likelihood"  # of given answers, by the model itself
+
+
+def measured(config: dict, model: str, task: str) -> list[str]:
+    """The methods whose effect on the model itself is measured: those with a steer and a pick, with their controls."""
+    asked = [cell for cell in cells.all_cells(config) if (cell.model, cell.task, cell.split) == (model, task, "test")]
+    return [cell.method for cell in asked if cell.method in METHODS and METHODS[cell.method].steer and cell.chosen_by]
+
+
+def local_scorers(config: dict, quantity: str) -> list[str]:
+    """The scorers of a quantity that run here."""
+    return [name for name in config["scores"][quantity] if not text_scorer(config, name).service]
+
+
+def text_scorers(config: dict) -> list[str]:
+    """The scorers of texts, those of toxicity first."""
+    return [*local_scorers(config, "toxicity"), *local_scorers(config, "sentiment")]
+
+
+def reader(config: dict) -> str:
+    """The scorer that judges the words of an interpretation."""
+    return next(iter(local_scorers(config, "toxicity")), "profanity_check")
+
+
+def judges(config: dict) -> list[str]:
+    """The models whose perplexity is taken; "base" is the unsteered model of the cell."""
+    return config["scores"]["perplexity"]["judges"]
+
+
+def answer_judges(config: dict) -> dict[str, str]:
+    """The models that judge generated answers, by measure; none where no task asks for answers."""
+    named = {measure: model for measure, model in config["scores"]["answers"]["judges"].items() if model}
+    return named if any(TASKS[task].answers for task in config["run"]["tasks"]) else {}
+
+
+def scorers_of(config: dict, rule: str) -> list[str]:
+    """The scorers of texts that a rule runs here, in their order; empty for a rule that runs none."""
+    match rule:
+        case "score_texts" | "score_official_generations":
+            return text_scorers(config)
+        case "calibrate_scorers":
+            return local_scorers(config, "toxicity")
+        case "interpret_steer":
+            return [reader(config)]
+    return []
+
+
+def runs_classifier(config: dict, names: list[str]) -> bool:
+    """True if one of these scorers of texts is a model that runs on the device."""
+    return any(is_classifier(text_scorer(config, name)) for name in names)
+
+
+def scorer_label(config: dict, name: str) -> str:
+    """How tables name a scorer of texts."""
+    line = text_scorer(config, name)
+    if line.service:
+        from steerlab.scores import services
+
+        return f"{name}=={services.version(name, config['scores'][name])}"
+    if line.definition is not None:
+        from steerlab.scores.classifier_files import name_and_version  # reads a folder's files; no torch
+
+        return "==".join(name_and_version(line.definition))
+    if line.package:
+        return f"{line.package}=={versions_of(line.package)[line.package]}"
+    door = next(iter(sources.table()[line.source or ""].doors.values()))
+    file, version = re.split("==|@", door.origin.rpartition("/")[2])
+    return f"{file}=={version[:12]}"
+
+
+def judge_label(config: dict, model: str) -> str:
+    """How tables name the first judge of a model's perplexity."""
+    first = judges(config)[0]
+    return f"{model}, unsteered" if first in ("base", model) else first
+
+
+def derivation(config: dict, model: str, method: str, task: str) -> tuple[str, list[str]]:
+    """What a derived steer is made from: the model and the tasks of the steers that it takes."""
+    variant = config["variants"].get(method, {})
+    return variant.get("from", model), list(variant.get("weights", {task: 1.0}))
+
+
+def chosen_tasks(config: dict, method: str, tasks: list[str]) -> list[str]:
+    """Those of the tasks on which the method that this one is derived from has a choice."""
+    of = cells.instance(config, method, tasks[0]).method.derived_from
+    return [task for task in tasks if of and cells.is_chosen(config, of, task)]
+
+
+CALIBRATED_ON = ("scored_continuations", "scored_comments")
+
+
+def has_official_generations(config: dict) -> bool:
+    """True if a mirror holds the official code's continuations; nothing else does."""
+    return sources.is_there(config["data"], "official_generations")
+
+
+def calibrates(config: dict) -> bool:
+    """True if the sources are there that the local scorers are calibrated on; else the files that ship stand."""
+    return bool(local_scorers(config, "toxicity")) and all(
+        sources.is_there(config["data"], name) for name in CALIBRATED_ON
+    )
+
+
+def calibrated_scorers(config: dict) -> list[str]:
+    """The labels of the local toxicity scorers that have a map: all, or those that the files that ship know."""
+    labels = [scorer_label(config, name) for name in local_scorers(config, "toxicity")]
+    if calibrates(config):
+        return labels
+    shipped = calibrated.read_maps()
+    return [label for label in labels if label in shipped]
+
+
+def is_classifier(line: TextScorer) -> bool:
+    return line.definition is not None
+
+
+def compute(config: dict) -> dict:
+    """Where models run, and what they run on."""
+    where = {key: config[key] for key in ("device", "dtype", "attention", "threads")}
+    return where | {"versions": versions_of("torch", "transformers")}
+
+
+def versions_of(*packages: str) -> dict[str, str | None]:
+    """Installed versions of the packages that compute; None where one is not installed here."""
+    found = dict.fromkeys(packages)
+    for package in packages:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
