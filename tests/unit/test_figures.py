@@ -8,6 +8,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from steerlab.figures import captions, style, toxicity
 from steerlab.metrics.continuations import COLUMNS, NO_SCORER
@@ -90,6 +91,14 @@ def test_the_table_read_from_its_csv_gives_the_same_bytes(tmp_path):
     table = toxicity.table(metrics(methods=STEERED), [choice()])
     table.to_csv(tmp_path / "table.csv", index=False)
     assert svg(pd.read_csv(tmp_path / "table.csv"), tmp_path / "a.svg") == svg(table, tmp_path / "b.svg")
+
+
+def test_a_panel_that_the_layout_moves_by_its_last_bit_gives_the_same_bytes(tmp_path):
+    for name, left in (("a", 0.3), ("b", np.nextafter(0.3, 1))):
+        figure = Figure()
+        figure.add_axes((left, 0.1, 0.5, 0.5)).plot([0, 1], [0, 1])
+        style.save(figure, tmp_path / f"{name}.svg")
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
 
 
 def test_another_value_gives_other_bytes(tmp_path):
