@@ -109,7 +109,7 @@ def facts(table: pd.DataFrame) -> dict[str, str]:
         ),
         "grouped": "; ".join(_groups(groups)),
         "drawn": selection.listed(scorers[:MOST]) if len(scorers) > MOST else "",
-        "interval": f"{100 * rows.confidence.iloc[0]:g} % percentile bootstrap interval over texts",
+        "interval": selection.interval(rows.confidence.iloc[0], "texts"),
         "refused": "; ".join(
             f"{_texts([row['refused']])} of {row['corpus']} by {row['scorer']}" for row in refused if row["refused"]
         ),

@@ -27,17 +27,7 @@ def table(
     few = {method: number for method, number in texts.items() if number is not None and number < 1}
     if few:
         raise ValueError(f"figure {FIGURE}: {few} are no numbers of training texts; give at least 1 each")
-    rows = selection.select(
-        FIGURE, metrics[metrics.method.isin(["base", *texts])], list(PANELS), split=split, scorers=scorers
-    )
-    if rows.model.nunique() > 1:
-        raise ValueError(f"figure {FIGURE}: got models {sorted(rows.model.unique())}; pass the metrics of one")
-    rows = selection.on_the_same_texts(rows[(rows.method == "base") | (rows.strength != 0)])
-    found = set(rows[rows.seed == "all"].method)
-    if "base" not in found:
-        raise ValueError(f"figure {FIGURE}: no rows of method base; pass its metrics too")
-    if not found & set(texts):
-        raise ValueError(f"figure {FIGURE}: no rows of {sorted(texts)} at a strength; pass their metrics")
+    rows = selection.beside_base(FIGURE, metrics, texts, PANELS, split=split, scorers=scorers)
     rows = rows.assign(
         texts=rows.method.map({method: number or np.inf for method, number in texts.items()}).fillna(0.0),
         rank=rows.metric.map(list(PANELS).index),

@@ -96,7 +96,7 @@ def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, s
         "model": selection.listed(table["model"].dropna().unique()),
         "corpora": selection.listed(_counted(table, corpus) for corpus in corpora),
         "several": "yes" if len(corpora) > 1 else "",
-        "interval": f"{100 * confidence:g} % percentile bootstrap interval over sentences",
+        "interval": selection.interval(confidence, "sentences"),
         "share": f"{100 * confidence:g} %",
         "picked": str(row["layer"]),
         "value": f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]",

@@ -119,7 +119,7 @@ def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, s
         "picks": "; ".join(_picked(row) for row in own[own.layers == "picked"].to_dict("records")),
         "seeds": selection.counted(seeds, "seed"),
         "rows": selection.listed(f"{n:,}" for n in dict.fromkeys(own.n)),
-        "interval": f"{100 * confidence:g} % percentile bootstrap interval over rows",
+        "interval": selection.interval(confidence, "rows"),
         "gains": "; ".join(map(_gain, gained.to_dict("records"))),
         "costs": _cost_words(table[table.split == "training"]),
     }

@@ -33,19 +33,12 @@ def table(
     metrics: the project's metrics columns of one model on dev prompts; layers: {variant: the block that it adapts};
     others are left out. choices: the one that `layer_choices.by_sweep` made of them. scorers: the toxicity scorer.
     Returns COLUMNS: layer is -1 for base; is_picked: by the rule validation_middle.
-    Raises ValueError for other choices than one, and where base or all variants are missing.
+    Raises ValueError for other choices than one, and as `selection.beside_base` does.
     """
     if len(choices) != 1:
         raise ValueError(f"figure {FIGURE}: got {len(choices)} choices; pass the one that was made of these blocks")
-    names = {"base": -1} | dict(layers)
-    rows = selection.select(
-        FIGURE, metrics[metrics.method.isin(list(names))], list(PANELS), split="dev", scorers=scorers
-    )
-    rows = selection.on_the_same_texts(rows[(rows.method == "base") | (rows.strength != 0)])
-    pooled = set(rows[rows.seed == "all"].method)
-    if "base" not in pooled or not pooled & set(layers):
-        raise ValueError(f"figure {FIGURE}: got {sorted(pooled)}; pass base and the variants that adapt one block each")
-    layer, (first, stop) = rows.method.map(names), choices[0]["middle"]
+    rows = selection.beside_base(FIGURE, metrics, layers, PANELS, split="dev", scorers=scorers)
+    layer, (first, stop) = rows.method.map({"base": -1} | dict(layers)), choices[0]["middle"]
     is_picked = layer == choices[0]["picks"]["validation_middle"]
     rows = rows.assign(layer=layer, is_middle=layer.between(first, stop - 1), is_picked=is_picked)
     return rows.sort_values(["layer", "metric", "strength", "seed"], ignore_index=True)[COLUMNS]

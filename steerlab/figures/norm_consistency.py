@@ -23,7 +23,6 @@ COLUMNS = [  # the model, the columns of steerlab.analyses.norms, and kept: whet
     "deviation", "changed", "prompts", "tokens", "kept",
 ]  # fmt: skip
 
-_RANDOM = "random_"
 _LOG_FROM = 4  # largest over smallest ratio from which an axis is logarithmic
 
 
@@ -73,8 +72,8 @@ def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, s
         "model": selection.listed(table.model.dropna().unique()),
         "prompts": selection.counted(table.prompts, "dev prompt"),
         "tokens": f"{int(table.tokens.max()):,}",
-        "interval": f"{100 * confidence:g} % percentile bootstrap interval over prompts",
-        "controls": "yes" if any(method.startswith(_RANDOM) for method in names) else "",
+        "interval": selection.interval(confidence, "prompts"),
+        "controls": "yes" if any(method.startswith(style.RANDOM) for method in names) else "",
         "kept": "; ".join(
             f"{names[str(method)]} ({value:.1g} on average at the layer that changes it most)"
             for method, value in kept.items()
@@ -95,7 +94,7 @@ def _methods(table: pd.DataFrame) -> list[tuple[str, float]]:
 
 def _look(method: str) -> dict[str, Any]:
     """Controls are hollow and a little larger, so that they show around the point of their method."""
-    control = method.startswith(_RANDOM)
+    control = method.startswith(style.RANDOM)
     return {
         "color": style.colour(method), "marker": "o", "markeredgewidth": 1.2, "linewidth": 1.2,
         "markersize": style.POOLED_SIZE + (2 if control else -1.5), "linestyle": (0, (3, 1.5)) if control else "-",
@@ -136,10 +135,10 @@ def _handles(table: pd.DataFrame) -> list:
     handles = [
         marks.pooled_handle(style.row_label(method, strength), **_look(method))
         for method, strength in methods
-        if not method.startswith(_RANDOM)
+        if not method.startswith(style.RANDOM)
     ]
-    if any(method.startswith(_RANDOM) for method, _ in methods):
-        handles.append(marks.pooled_handle("random control", **_look(_RANDOM) | {"color": "#AAAAAA"}))
+    if any(method.startswith(style.RANDOM) for method, _ in methods):
+        handles.append(marks.pooled_handle("random control", **_look(style.RANDOM) | {"color": "#AAAAAA"}))
     return handles
 
 

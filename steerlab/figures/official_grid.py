@@ -44,7 +44,7 @@ def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, s
         "settings": str(len(table[PLACE].drop_duplicates())),
         "prompts": selection.counted(table.n, "prompt"),
         "samples": selection.counted(table.samples, "sample"),
-        "interval": f"{100 * confidence:g} % percentile bootstrap interval over prompts",
+        "interval": selection.interval(confidence, "prompts"),
         "scorers": selection.scorers_named(table),
         "half_width": half_widths(table, PANELS),
     }

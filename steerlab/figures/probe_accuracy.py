@@ -87,7 +87,7 @@ def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, s
         "seeds": selection.counted([seeds.seed.nunique()], "seed"),
         "questions": selection.counted(table.questions, "test question"),
         "states": f"{int(table.states.max()):,}",
-        "interval": f"{100 * confidence:g} % percentile bootstrap interval over questions",
+        "interval": selection.interval(confidence, "questions"),
         "picked": _picked(means, seeds.seed.nunique()),
         "dev": f"{picked.dev_accuracy.mean():.3f}" if len(picked) else "",
         "test": f"{picked.test_accuracy.mean():.3f}" if len(picked) else "",

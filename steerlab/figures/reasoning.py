@@ -4,12 +4,10 @@ A large point is the mean over questions of each question's mean over seeds, wit
 small points are the seeds. Differences from the unsteered model, which the caption tells, are paired by question.
 """
 
-from collections.abc import Iterator
-
 import pandas as pd
 from matplotlib.figure import Figure
 
-from steerlab.figures import marks, selection, style
+from steerlab.figures import marks, paired, selection, style
 from steerlab.figures.truthfulness import signed
 from steerlab.metrics import bootstrap
 
@@ -17,8 +15,6 @@ FIGURE = "reasoning"
 PANELS = {"acc": "Accuracy", "acc_norm": "Accuracy,\nlikelihood per letter"}
 METRICS = tuple(name for panel in PANELS for name in (panel, f"{panel}_change"))
 COLUMNS = ["model", "method", "strength", "seed", "metric", "value", "low", "high", "n", "chance"]
-
-_RANDOM = "random_"
 
 
 def table(
@@ -41,14 +37,12 @@ def table(
     base = questions.assign(method="base", strength=0.0, **before).drop_duplicates("question")
     both = pd.concat([base, questions]).assign(model=model)
     both = both.assign(**{f"{panel}_change": both[panel] - both[f"base_{panel}"] for panel in PANELS})
-    several = both.groupby("method")["strength"].nunique() > 1
-    if several.any():
-        raise ValueError(f"figure {FIGURE}: {several.idxmax()} has several strengths; pass one")
     chance = {"chance": (1 / base.choices).mean()}
     rows = [
-        rows.iloc[0][["model", "method", "strength"]].to_dict() | chance | numbers
-        for _, rows in sorted(both.groupby("method"), key=lambda group: (style.rank(str(group[0])), group[0]))
-        for numbers in _numbers(rows, {"resamples": resamples, "confidence": confidence})
+        first[["model", "method", "strength"]].to_dict() | chance | numbers
+        for first, numbers in paired.by_method(
+            FIGURE, both, "question", METRICS, resamples=resamples, confidence=confidence
+        )
     ]
     return pd.DataFrame(rows)[COLUMNS]
 
@@ -72,7 +66,7 @@ def facts(table: pd.DataFrame, *, confidence: float = bootstrap.CONFIDENCE) -> d
     method; detectable: the smallest change of accuracy that is told from 0, "" where all are certain; controls: "yes"
     where any are drawn."""
     table = table.astype({"seed": str})
-    pooled = {(row["method"], row["metric"]): row for row in table[table.seed == "all"].to_dict("records")}
+    pooled = paired.pooled(table)
     seeds = table[table.seed != "all"].groupby("method")["seed"].nunique()
     steered = [method for method in table.method.unique() if method != "base"]
     width = max(pooled[method, "acc_change"]["high"] - pooled[method, "acc_change"]["low"] for method in steered)
@@ -80,7 +74,7 @@ def facts(table: pd.DataFrame, *, confidence: float = bootstrap.CONFIDENCE) -> d
         "model": selection.listed(table.model.dropna().unique()),
         "questions": selection.counted(table.n, "question"),
         "seeds": selection.counted(seeds, "seed"),
-        "interval": f"{100 * confidence:g} % percentile bootstrap interval over questions",
+        "interval": selection.interval(confidence, "questions"),
         "chance": f"{table.chance.iloc[0]:.3g}",
         "base": " and ".join(f"{pooled['base', panel]['value']:.3f}" for panel in PANELS),
         "changes": "; ".join(
@@ -89,23 +83,8 @@ def facts(table: pd.DataFrame, *, confidence: float = bootstrap.CONFIDENCE) -> d
             for method in steered
         ),
         "detectable": f"{bootstrap.detectable(width, confidence):.2g}" if width > 0 else "",
-        "controls": "yes" if any(method.startswith(_RANDOM) for method in steered) else "",
+        "controls": "yes" if any(method.startswith(style.RANDOM) for method in steered) else "",
     }
-
-
-def _numbers(rows: pd.DataFrame, intervals: dict) -> Iterator[dict]:
-    """A method's rows of each metric, over all seeds and by seed."""
-    method = rows.method.iloc[0]
-    if rows.duplicated(["seed", "question"]).any():
-        raise ValueError(f"figure {FIGURE}: a question of {method} stands twice for one seed; pass each seed once")
-    for metric in METRICS:
-        by_seed = rows.pivot(index="question", columns="seed", values=metric)
-        if by_seed.isna().any(axis=None):
-            raise ValueError(f"figure {FIGURE}: the seeds of {method} have different questions; ask them the same")
-        columns = {"all": by_seed.mean(axis=1)} | ({} if method == "base" else dict(by_seed.items()))
-        for seed, values in columns.items():
-            found = bootstrap.mean(values, **intervals)
-            yield {"seed": str(seed), "metric": metric} | vars(found)
 
 
 def _said(row: dict) -> str:

@@ -175,7 +175,7 @@ def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, s
         "not_found": str(counts.get(NOT_FOUND, 0)),
         **_scales(table),
         "grades": "; ".join(f"{grade}, {why}" for grade, why in papers.GRADES.items() if grade in set(table.grade)),
-        "interval": f"{100 * confidence:g} % percentile bootstrap interval over prompts",
+        "interval": selection.interval(confidence, "prompts"),
         "sample_data": "sample data" if "sample" in set(table.data) else "",
     } | {name: phrase for side in ("our", "paper") for name, phrase in _sources(drawn, side).items()}
 

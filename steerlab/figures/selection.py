@@ -69,6 +69,32 @@ def select(
     return shown.assign(left_out=_left_out(shown, table)).reset_index(drop=True)
 
 
+def beside_base(
+    figure: str,
+    metrics: pd.DataFrame,
+    methods: Collection[str],
+    panels: Iterable[str],
+    *,
+    split: str,
+    scorers: Collection[str] = (),
+) -> pd.DataFrame:
+    """`select` for base and the named methods of one model at strengths other than 0, base on the steers' own texts.
+
+    Raises ValueError as `select` does, for several models, and where base or all methods are missing.
+    """
+    named = metrics[metrics.method.isin(["base", *methods])]
+    rows = select(figure, named, list(panels), split=split, scorers=scorers)
+    if rows.model.nunique() > 1:
+        raise ValueError(f"figure {figure}: got models {sorted(rows.model.unique())}; pass the metrics of one")
+    rows = on_the_same_texts(rows[(rows.method == "base") | (rows.strength != 0)])
+    found = set(rows[rows.seed == "all"].method)
+    if "base" not in found:
+        raise ValueError(f"figure {figure}: no rows of method base; pass its metrics too")
+    if not found & set(methods):
+        raise ValueError(f"figure {figure}: no rows of {sorted(methods)} at a strength; pass their metrics")
+    return rows
+
+
 def steered(figure: str, table: pd.DataFrame, method: str | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(rows of base, rows of the steered method at strengths other than 0): method, or else the only one there is."""
     base = table[table.method == "base"]
@@ -159,7 +185,7 @@ def phrases(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str,
         "prompts": _prompts(pooled),
         "samples": counted(pooled.samples, "sample"),
         "seeds": counted(runs.groupby(["model", "method", "strength"])["seed"].nunique(), "seed"),
-        "interval": f"{100 * confidence:g} % percentile bootstrap interval over prompts",
+        "interval": interval(confidence, "prompts"),
         "scorers": scorers_named(pooled),
         "left_out": _left_out_named(pooled),
         "gaps": _gaps(pooled),
@@ -167,6 +193,11 @@ def phrases(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str,
         "same_texts": _same_texts(pooled),
         "sample_data": _sample_data(pooled),
     }
+
+
+def interval(confidence: float, over: str) -> str:
+    """What a bar or band is, for captions: over prompts, texts, questions."""
+    return f"{100 * confidence:g} % percentile bootstrap interval over {over}"
 
 
 def scorers_named(rows: pd.DataFrame) -> str:

@@ -71,7 +71,7 @@ def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, s
         "model": selection.listed(table.model.dropna().unique()),
         "seeds": selection.counted([pooled.seed.nunique()], "seed"),
         "aimed": selection.listed(dict.fromkeys(f"{each:.3f}" for each in sorted(table.aimed.unique()))),
-        "interval": f"{100 * confidence:g} % percentile bootstrap interval over questions",
+        "interval": selection.interval(confidence, "questions"),
         "empty": f"{missing} of {len(heads)}" if missing else "",
         "cut": "yes" if _begin(table) > 0 else "",
     }

@@ -58,7 +58,7 @@ LABELS = {
     "lora": "LoRA",
     "random_lora": "random directions (LoRA)",
 }
-_RANDOM = "random_"  # opens the name of a method's random control
+RANDOM = "random_"  # opens the name of a method's random control
 _TINT = 0.5  # of a control: the share of its method's colour, the rest is white
 _SPARE_COLOURS = ("#332288", "#AA4499", "#117733", "#661100")  # of Tol's muted scheme
 
@@ -104,13 +104,13 @@ def row_label(method: str, strength: float) -> str:
 
 def rank(method: str) -> int:
     """The method's place in figures and tables: a random control after its steer, methods not in the table last."""
-    order = [name for known in COLOURS for name in (known, _RANDOM + known)]
+    order = [name for known in COLOURS for name in (known, RANDOM + known)]
     return order.index(method) if method in order else len(order)
 
 
 def _controlled(method: str) -> str | None:
     """The method of which this is the random control, unless that is in the table itself."""
-    steer = method.removeprefix(_RANDOM)
+    steer = method.removeprefix(RANDOM)
     return steer if steer != method and steer in COLOURS and method not in COLOURS else None
 
 

@@ -36,7 +36,6 @@ ELSEWHERE = {"nq_open": "NQ-Open", "trivia_qa": "TriviaQA"}  # asked under what 
 DEFAULT_STRENGTH = 1.0
 
 _ROW = ["method", "steps", "strength"]
-_RANDOM = "random_"
 _PITCH, _BETWEEN_METHODS, _TO_SEEDS = 0.3, 0.25, 0.3  # inches a row; rows: the gap, from a value down to its seeds
 _LABEL_LETTERS = 19  # in a line
 _THIN, _THICK = 1.1, 4.0  # points
@@ -108,7 +107,7 @@ def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, s
     return of_questions(table[given], confidence) | {
         "elsewhere": selection.listed(ELSEWHERE[task] for task in table.task.unique() if task in ELSEWHERE),
         "answered": selection.phrases(table[~given])["prompts"].replace("prompt", "question") if (~given).any() else "",
-        "controls": "yes" if table.method.str.startswith(_RANDOM).any() else "",
+        "controls": "yes" if table.method.str.startswith(style.RANDOM).any() else "",
         "generated": _by(pooled, GENERATED),
         "judged": _by(pooled, JUDGED),
         "chosen": "; ".join(changes(pooled[pooled.chosen], CHOSEN_FROM)),
@@ -164,8 +163,8 @@ def signed(value: float) -> str:
 
 def _seen(row: Mapping, picks: Mapping[tuple, Mapping]) -> str:
     """ "chosen", "shown", or "" for a setting that is left out."""
-    control = row["method"].startswith(_RANDOM)
-    pick = picks.get((row["model"], row["method"].removeprefix(_RANDOM), row["task"]))
+    control = row["method"].startswith(style.RANDOM)
+    pick = picks.get((row["model"], row["method"].removeprefix(style.RANDOM), row["task"]))
     if pick is None:
         return "shown"
     if control:
@@ -196,7 +195,7 @@ def _places(shown: pd.DataFrame) -> dict[tuple, float]:
     """Each row's place from the top, in rows; a gap stands between methods, none before a random control."""
     places, last, y = {}, "", -1.0
     for row in _rows(shown):
-        method = row[0].removeprefix(_RANDOM)
+        method = row[0].removeprefix(style.RANDOM)
         y += 1.0 if last in ("", method) else 1.0 + _BETWEEN_METHODS
         places[row], last = y, method
     return places

@@ -24,17 +24,7 @@ def table(
     mixed.
     """
     figure, names = f"variants of {of}", {"base": style.label("base")} | dict(labels)
-    rows = selection.select(
-        figure, metrics[metrics.method.isin(list(names))], list(PANELS), split=split, scorers=scorers
-    )
-    if rows.model.nunique() > 1:
-        raise ValueError(f"figure {figure}: got models {sorted(rows.model.unique())}; pass the metrics of one")
-    rows = selection.on_the_same_texts(rows[(rows.method == "base") | (rows.strength != 0)])
-    found = set(rows[rows.seed == "all"].method)
-    if "base" not in found:
-        raise ValueError(f"figure {figure}: no rows of method base; pass its metrics too")
-    if not found & set(labels):
-        raise ValueError(f"figure {figure}: no rows of {sorted(labels)} at a strength; pass their metrics")
+    rows = selection.beside_base(figure, metrics, labels, PANELS, split=split, scorers=scorers)
     rows = rows.assign(name=rows.method.map(names), order=rows.method.map(list(names).index))
     return selection.named_rows(rows.assign(of=of, group=rows.name), PANELS)[COLUMNS]
 

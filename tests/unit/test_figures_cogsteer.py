@@ -45,7 +45,7 @@ def test_the_sweep_needs_its_one_choice(choices: list) -> None:
 
 
 def test_a_sweep_without_the_unsteered_model_is_refused() -> None:
-    with pytest.raises(ValueError, match="pass base and the variants"):
+    with pytest.raises(ValueError, match="no rows of method base"):
         layer_sweep.table(swept()[lambda table: table.method != "base"], [CHOICE], LAYERS)
 
 
