@@ -1,4 +1,5 @@
-# In: a model and a task's labelled texts, those that a fit sees or those of the test split. Out: a manifest of shards; the bytes lie in the store.
+# In: a model and a task's labelled texts, those that a fit sees or those of the test split. Out: a manifest of
+# shards; the bytes lie in the store.
 
 
 rule capture_activations:

@@ -1,7 +1,8 @@
 # In: a steer, its model, and the held-out texts' activations. Out: what the steer says in words. And the scores of the
 # official code's own continuations, where a mirror holds them; and how far the toxicity scorers agree with Perspective,
 # where its scores are there. And how well probes tell answers of the test questions apart, what edits do to norms,
-# what steers cost on ordinary text, and what they do to a model's reasoning. And how a model's layers go with readers' eye movements.
+# what steers cost on ordinary text, and what they do to a model's reasoning.
+# And how a model's layers go with readers' eye movements.
 
 
 rule interpret_steer:

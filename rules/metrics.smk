@@ -1,5 +1,6 @@
-# In: the continuations, the scores and the given answers' likelihoods of a cell, the unsteered model's, and the scorers' maps to Perspective's scale. Out:
-# aggregates with intervals and paired differences, one row a metric, setting and seed.
+# In: the continuations, the scores and the given answers' likelihoods of a cell, the unsteered model's, and the
+# scorers' maps to Perspective's scale. Out: aggregates with intervals and paired differences, one row a metric,
+# setting and seed.
 
 
 rule compute_metrics:

@@ -1,5 +1,6 @@
-# In: the continuations of a cell, all seeds; or a steer and the answers that are given. Out: one row a text and scorer. Services over the network are asked by a
-# local rule: its jobs share one quota and one cache, and their answers are kept for ever.
+# In: the continuations of a cell, all seeds; or a steer and the answers that are given. Out: one row a text and
+# scorer. Services over the network are asked by a local rule: its jobs share one quota and one cache, and their
+# answers are kept for ever.
 
 
 rule prepare_scorer:

@@ -18,9 +18,9 @@ def run(*, model: Path, table: Path, choices: list[Path], costs: Path, spec: dic
     blocks = sites.number_of_layers(ModelHandle(model).info.config)
     settings: list = [("none", [], spec["fitted"]["head"])]
     for intervention, path in zip(spec["interventions"], choices, strict=True):
-        choice = json.loads(path.read_text())
+        picked = layer_choices.picked_layer(json.loads(path.read_text()), spec["rule"])
         for name in ("picked", "all"):
-            layers = layer_choices.named(name, blocks, choice, rule=spec["rule"])
+            layers = layer_choices.named(name, blocks, picked)
             settings.append((name, layers, spec["fitted"][intervention]))
     rows = glue.of_split(pd.read_parquet(table), "train")
     measure.training_cost(where, rows, settings, steps=spec["steps"]).to_csv(costs, index=False)

@@ -16,8 +16,8 @@ def run(*, model: Path, table: Path, choice: list[Path], predictions: Path, spec
 
     handle = ModelHandle(model, device=spec["device"], dtype=spec["dtype"], attention=spec["attention"])
     rows, blocks = pd.read_parquet(table), sites.number_of_layers(handle.info.config)
-    made = json.loads(choice[0].read_text()) if choice else None
-    layers = layer_choices.named(spec["layers"], blocks, made, rule=spec.get("rule", ""), seed=spec["seed"])
+    picked = layer_choices.picked_layer(json.loads(choice[0].read_text()), spec["rule"]) if choice else None
+    layers = layer_choices.named(spec["layers"], blocks, picked, seed=spec["seed"])
     fitted, asked = (glue.of_split(rows, split) for split in ("train", "test"))
     recipe = classifiers.Recipe.of(spec)
     found = classifiers.fit_and_predict(handle, fitted, asked, recipe, layers=layers, seed=spec["seed"])

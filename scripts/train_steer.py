@@ -15,6 +15,7 @@ def run(*, model: Path, table: Path, steer: Path, spec: dict, store: Path, layer
     captured = activations.of_training_texts(model, table, spec, store) if spec["site"] else None
     handle = ModelHandle(model, device=spec["device"], dtype=spec["dtype"], attention=spec["attention"])
     data = activations.labelled_texts(handle.info.tokenizer, table)
+    # Read as plain data: no steer that is told no layer is to depend on the code that chooses layers.
     told = {"picked": json.loads(layer[0].read_text())["picks"][spec["layer_rule"]]} if layer else {}
     steer_class.fit(handle, data, captured, seed=spec["seed"], **spec["hyperparameters"], **told).save(steer)
 

@@ -140,20 +140,17 @@ def another_layer(layers: int, picked: int, seed: int) -> int:
     return random.Random(f"another layer {seed}").choice(others)
 
 
-def named(
-    name: str, layers: int, choice: Mapping[str, Any] | None = None, *, rule: str = "", seed: int = 0
-) -> list[int]:
-    """The blocks that a name stands for: "none", "all", "picked" (of the choice, by the rule), "random" (any but the
-    picked one, drawn by the seed), or the index of one.
+def named(name: str, layers: int, picked: int | None = None, *, seed: int = 0) -> list[int]:
+    """The blocks that a name stands for: "none", "all", "picked", "random" (any but the picked one, drawn by the seed),
+    or the index of one.
 
-    Raises ValueError for another name, a block that the model has not, or a pick without a choice.
+    Raises ValueError for another name, a block that the model has not, or "picked" and "random" without a pick.
     """
     if name in ("none", "all"):
         return list(range(layers)) if name == "all" else []
     if name in ("picked", "random"):
-        if choice is None:
-            raise ValueError(f"layers {name!r} are to come from a choice, but none was made; choose a layer first")
-        picked = picked_layer(choice, rule)
+        if picked is None:
+            raise ValueError(f"the layer is to be {name!r}, but none was picked; give its index, or choose one first")
         return [picked if name == "picked" else another_layer(layers, picked, seed)]
     if not name.isdecimal() or int(name) >= layers:
         raise ValueError(f"layers {name!r} of {layers}: give picked, random, all, none or an index up to {layers - 1}")

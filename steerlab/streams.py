@@ -68,6 +68,7 @@ class Stream:
         self._first, self._last, self._to_end, self._base_history = first, last, to_end, base_history
         self._head_count = model.config.num_attention_heads
         self._recalled: dict[Site, Tensor] = {}
+        self._heads: dict[int, _Heads] = {}
         self._twins = {layer: self._twin(layer, changed) for layer in range(first, last + 1)}
         self._norm = bare(model.get_submodule(self._parts.final_norm)) if to_end else None
         self._is_paused = False
@@ -152,14 +153,6 @@ class Stream:
 
     # ---- twins ----
 
-    @property
-    def _heads(self) -> dict[int, "_Heads"]:
-        return {
-            layer: twin.get_submodule(self._parts.output_projection)
-            for layer, twin in self._twins.items()
-            if layer != self._first
-        }  # pyright: ignore[reportReturnType]
-
     def _twin(self, layer: int, changed: Mapping[str, nn.Module]) -> nn.Module:
         twin = bare(sites.block(self._model, layer), changed, f"{self._parts.blocks}.{layer}")
         projection = twin.get_submodule(self._parts.output_projection)
@@ -167,7 +160,8 @@ class Stream:
             twin.set_submodule(self._parts.attention, _Recalled(self, projection))
         else:
             stops = layer == self._last and not self._to_end
-            twin.set_submodule(self._parts.output_projection, _Heads(None if stops else projection))
+            self._heads[layer] = _Heads(None if stops else projection)
+            twin.set_submodule(self._parts.output_projection, self._heads[layer])
         return twin
 
     def recalled_heads(self) -> Tensor:

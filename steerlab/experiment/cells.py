@@ -192,8 +192,8 @@ def swept_layers(config: dict, model: str, method: str, task: str) -> dict[str, 
     found = {}
     for cell in _variants(config):
         variant = config["variants"].get(cell.method, {})
-        here = (cell.model, variant.get("of"), cell.task, cell.split) == (model, method, task, "dev")
-        if here and isinstance(variant.get("adapter_layer"), int):
+        is_asked = (cell.model, variant.get("of"), cell.task, cell.split) == (model, method, task, "dev")
+        if is_asked and isinstance(variant.get("adapter_layer"), int):
             found[cell.method] = variant["adapter_layer"]
     return found
 

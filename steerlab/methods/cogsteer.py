@@ -215,18 +215,15 @@ def placed(
     seed: int,
 ) -> tuple[list[int], list[int]]:
     """The adapted blocks, and those whose attention is edited, of a model with so many layers; see `CogSteer.fit`."""
-    if adapter_layer == "all":
+    if isinstance(adapter_layer, str):
+        blocks = layer_choices.named(adapter_layer, layers, picked, seed=seed)
+    else:
+        blocks = [sites.layer_index(config, adapter_layer)]
+    if len(blocks) > 1:
         if contrast_layer is not None:
             raise ValueError("CogSteer with every block adapted edits every block; leave contrast_layer out")
-        return list(range(layers)), list(range(1, layers))
-    if adapter_layer in ("picked", "random"):
-        if picked is None:
-            raise ValueError(
-                f"adapter_layer is {adapter_layer!r}, but no layer was picked; give its number, or choose one"
-            )
-        block = picked if adapter_layer == "picked" else layer_choices.another_layer(layers, picked, seed)
-    else:
-        block = sites.layer_index(config, float(adapter_layer))
+        return blocks, blocks[1:]
+    (block,) = blocks
     if block == layers - 1:
         if contrast_layer is not None and sites.layer_index(config, contrast_layer) != block:
             raise ValueError(f"the last block, {block}, is adapted, after which none is left; leave contrast_layer out")

@@ -1,5 +1,6 @@
 """Fixtures of several files."""
 
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -13,3 +14,12 @@ def web() -> Iterator[Web]:
     served = Web()
     yield served
     served.close()
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut(*_: object) -> None:
+        raise OSError("the network is cut")
+
+    monkeypatch.setattr(socket.socket, "connect", cut)
+    monkeypatch.setattr(socket, "getaddrinfo", cut)

@@ -102,7 +102,7 @@ def test_a_random_block_is_drawn_by_the_seed_and_is_never_the_picked_one() -> No
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"adapter_layer": "picked"}, "no layer was picked"),
+        ({"adapter_layer": "picked"}, "but none was picked"),
         ({"adapter_layer": 1, "contrast_layer": 1}, "does not lie after the adapted block 1"),
         ({"adapter_layer": 2, "contrast_layer": 1}, "the last block, 2, is adapted"),
         ({"adapter_layer": "all", "contrast_layer": 1}, "leave contrast_layer out"),

@@ -7,7 +7,6 @@ import math
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -31,6 +30,7 @@ from steerlab.tasks import rows
 from tests.laws.subjects import _head, fitted, handle
 from tests.workflow.project import ROOT
 
+pytestmark = pytest.mark.usefixtures("no_network")
 FAMILIES = ("gpt2", "llama")
 PREAMBLE = "Q: What is a mile?\nA: A length."
 
@@ -62,15 +62,6 @@ def tasks(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tasks")
     harness.write_tasks(table, folder)
     return folder
-
-
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def cut(*_: Any) -> None:
-        raise OSError("the network is cut")
-
-    monkeypatch.setattr(socket.socket, "connect", cut)
-    monkeypatch.setattr(socket, "getaddrinfo", cut)
 
 
 @pytest.fixture(autouse=True)

@@ -41,13 +41,13 @@ def test_another_layer_is_any_but_the_picked_one_and_the_seeds_own() -> None:
 
 
 def test_a_name_stands_for_its_blocks() -> None:
-    choice = layer_choices.by_validation({2: 0.5, 3: 0.9}, 6)
-    found = {name: layer_choices.named(name, 6, choice, rule="validation") for name in ("none", "all", "picked", "4")}
+    picked = layer_choices.picked_layer(layer_choices.by_validation({2: 0.5, 3: 0.9}, 6), "validation")
+    found = {name: layer_choices.named(name, 6, picked) for name in ("none", "all", "picked", "4")}
     assert found == {"none": [], "all": [0, 1, 2, 3, 4, 5], "picked": [3], "4": [4]}
-    assert layer_choices.named("random", 6, choice, rule="validation", seed=7) == [layer_choices.another_layer(6, 3, 7)]
+    assert layer_choices.named("random", 6, picked, seed=7) == [layer_choices.another_layer(6, 3, 7)]
     with pytest.raises(ValueError, match="layers '6' of 6: give picked, random, all, none or an index up to 5"):
         layer_choices.named("6", 6)
-    with pytest.raises(ValueError, match="'picked' are to come from a choice, but none was made"):
+    with pytest.raises(ValueError, match="is to be 'picked', but none was picked"):
         layer_choices.named("picked", 6)
 
 

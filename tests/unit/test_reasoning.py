@@ -1,11 +1,9 @@
 """Multiple-choice questions asked before and after steering: against runs by hand, and the questions themselves."""
 
 import json
-import socket
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -31,6 +29,7 @@ from tests.unit.test_analyses_hpr import caa
 from tests.unit.test_ordinary_text import asked
 from tests.workflow.project import ROOT
 
+pytestmark = pytest.mark.usefixtures("no_network")
 STRENGTHS = {"caa": 4.0, "lm_steer": 1.0, "cogsteer": 2.0}
 MEASURES = ["acc", "acc_norm"]
 QUESTIONS = pd.DataFrame(  # short ones: a token is a byte here
@@ -43,15 +42,6 @@ QUESTIONS = pd.DataFrame(  # short ones: a token is a byte here
     ],
     columns=["question", "choices", "answer"],
 )
-
-
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def cut(*_: Any) -> None:
-        raise OSError("the network is cut")
-
-    monkeypatch.setattr(socket.socket, "connect", cut)
-    monkeypatch.setattr(socket, "getaddrinfo", cut)
 
 
 def read() -> pd.DataFrame:
