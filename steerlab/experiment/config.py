@@ -52,7 +52,7 @@ def check(raw: dict) -> dict:
 @functools.cache
 def schema() -> dict:
     """The JSON schema of the configuration."""
-    return yaml.safe_load(SCHEMA.read_text())
+    return yaml.load(SCHEMA.read_text(), yaml.CSafeLoader)  # as safe_load, in a tenth of the time
 
 
 def leaves(node: dict, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict]]:

@@ -3,8 +3,8 @@
 Below it stand the specs of the stages, the figures and GLUE; it knows none of them.
 """
 
+import functools
 import re
-from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
 from steerlab.data import sources
@@ -161,8 +161,12 @@ def compute(config: dict) -> dict:
 
 def versions_of(*packages: str) -> dict[str, str | None]:
     """Installed versions of the packages that compute; None where one is not installed here."""
-    found = dict.fromkeys(packages)
-    for package in packages:
-        with suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
+    return {package: _version(package) for package in packages}
+
+
+@functools.cache
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
