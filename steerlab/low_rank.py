@@ -61,9 +61,14 @@ def fresh(
         for factor in factors(made):
             factor.data = factor.data.float()
         nn.init.kaiming_uniform_(factors(made)[0], a=sqrt(5), generator=generator)
-        for each in made.lora_dropout.values():
-            each.train()
+    set_dropout(layers, True)
     return layers
+
+
+def set_dropout(layers: Layers, enabled: bool) -> None:
+    """Whether dropout acts."""
+    for made in layers.values():
+        made.lora_dropout.train(enabled)
 
 
 def filled(model: nn.Module, tensors: Mapping[str, Tensor], rank: int, alpha: float) -> Layers:
@@ -82,8 +87,12 @@ def fit_in(layers: Layers, model: nn.Module) -> bool:
 
 def tensors_of(layers: Layers) -> dict[str, Tensor]:
     """Copies of the factors, on the CPU."""
-    named = {f"{path}.{part}": each for path, made in layers.items() for part, each in zip("AB", factors(made))}
-    return {name: factor.detach().cpu().clone() for name, factor in named.items()}
+    return {name: factor.detach().cpu().clone() for name, factor in named(layers).items()}
+
+
+def named(layers: Layers) -> dict[str, nn.Parameter]:
+    """The factors themselves."""
+    return {f"{path}.{part}": each for path, made in layers.items() for part, each in zip("AB", factors(made))}
 
 
 def paths_of(tensors: Mapping[str, Tensor]) -> list[str]:
@@ -98,8 +107,7 @@ def layer(module: nn.Module, rank: int, alpha: float, dropout: float = 0.0) -> l
     config = LoraConfig(**settings, lora_dropout=dropout, fan_in_fan_out=is_conv)
     with torch.random.fork_rng(devices=[]):  # peft's initial weights, which are put aside, are drawn globally
         made = lora.Linear(module, ADAPTER, config, **settings, is_target_conv_1d_layer=is_conv)
-    for each in made.lora_dropout.values():
-        each.eval()
+    made.lora_dropout.eval()
     return made
 
 
