@@ -194,7 +194,7 @@ def activation_checkpointing(model: Any, enabled: bool) -> Iterator[None]:
         yield
         return
     blocks = [sites.block(model, layer) for layer in range(sites.number_of_layers(model.config))]
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     try:
         for block in blocks:
             block.training = True  # of the block alone: what it holds stays in eval mode, without dropout
@@ -202,4 +202,4 @@ def activation_checkpointing(model: Any, enabled: bool) -> Iterator[None]:
     finally:
         for block in blocks:
             block.training = False
-        model.gradient_checkpointing_disable()
+        model.activation_checkpointing_disable()

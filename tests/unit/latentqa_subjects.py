@@ -2,6 +2,7 @@
 
 import functools
 import json
+from pathlib import Path
 
 import pandas as pd
 
@@ -9,6 +10,8 @@ from steerlab.activations import Row
 from steerlab.latent_reads import reads
 from steerlab.models import ModelHandle
 from tests.laws.subjects import handle
+
+ROOT = Path(__file__).parents[2]
 
 TEMPLATE = (
     "{% for m in messages %}[{{ m.role }}]{{ m.content }}<|endoftext|>{% endfor %}"
