@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 KINDS = ("url", "hub", "kaggle", "wheel", "sdist", "sample", "mirror")
 SAMPLE = Path(__file__).with_name("sample")
+REAL, SYNTHETIC = "real", "synthetic sample"  # what a table says of its rows' data
 
 
 @dataclass(frozen=True)

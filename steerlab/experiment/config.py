@@ -36,7 +36,11 @@ def check(raw: dict) -> dict:
         raise ConfigError("\n".join(sorted(errors)))
     config = _filled(copy.deepcopy(raw), schema())
     errors = list(_unknown_names(config)) + list(_impossible_cells(config)) + list(_unknown_hyperparameters(config))
-    errors += list(_unknown_corpora(config)) + list(_impossible_classifiers_of_glue(config))
+    errors += (
+        list(_unknown_corpora(config))
+        + list(_nothing_to_train_on(config))
+        + list(_impossible_classifiers_of_glue(config))
+    )
     errors += (
         list(_impossible_classifiers(config)) + list(_unknown_scorers(config)) + list(_impossible_questions(config))
     )
@@ -150,13 +154,22 @@ def _unknown_names(config: dict) -> Iterator[str]:
 
 
 def _unknown_corpora(config: dict) -> Iterator[str]:
-    """A corpus of eye movements is a source all of whose files are one."""
+    """A corpus is a source all of whose files have the formats of its task."""
     table = sources.table()
-    corpora = [name for name, of in table.items() if _formats(of) == {"reading_json"}]
     for task, line in ANALYSED.items():
+        corpora = [name for name, of in table.items() if _formats(of) <= line.formats]
         for corpus in config[line.section]["corpora"]:
             if corpus not in corpora:
                 yield f"{line.section}.corpora: no corpus of {task} {corpus!r}{nearest(corpus, corpora)}"
+
+
+def _nothing_to_train_on(config: dict) -> Iterator[str]:
+    """Held-out labels or texts of latent_reading that are all there are."""
+    shares = config["latent_reading"]["shares"]
+    for what in ("labels", "texts"):
+        if shares[f"dev_{what}"] + shares[f"test_{what}"] >= 1:
+            keys = f"dev_{what} and test_{what}"
+            yield f"latent_reading.shares: {keys} leave nothing to train on; lower them below 1 together"
 
 
 def _formats(source: sources.Source) -> set[str]:

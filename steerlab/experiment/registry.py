@@ -86,11 +86,14 @@ class Task:
 class Analysed:
     """One table of texts that models read and are not asked about: what is measured on them is their states.
 
-    section: of the configuration; its key `corpora` names the sources.
+    section: of the configuration; its key `corpora` names the sources. settings: its keys that the table depends on.
+    formats: a source is such a corpus if all of its files are of these.
     """
 
     module: str
     section: str
+    settings: tuple[str, ...]
+    formats: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -201,7 +204,17 @@ TASKS = {
     "trivia_qa": _asked_alone("trivia_qa"),
 }
 
-ANALYSED = {"eye_tracking": Analysed("steerlab.tasks.eye_tracking", section="eye_tracking")}
+ANALYSED = {
+    "eye_tracking": Analysed(
+        "steerlab.tasks.eye_tracking", "eye_tracking", ("corpora", "sentences"), frozenset({"reading_json"})
+    ),
+    "latent_reading": Analysed(
+        "steerlab.tasks.latent_reading",
+        "latent_reading",
+        ("corpora", "kinds", "questions", "crossed", "shares", "rows"),
+        frozenset(f"latentqa_{part}" for part in ("control", "stimulus", "stimulus_completion", "system", "qa")),
+    ),
+}
 
 TEXT_SCORERS = {
     "profanity_check": TextScorer("steerlab.scores.profanity_check:ProfanityCheck", "toxicity", "alt-profanity-check"),

@@ -41,7 +41,7 @@ def make_task_table(config: dict, doors: dict, *, task: str) -> dict:
     used = {name: doors[name] for name in task_sources(config, task)}
     if task in ANALYSED:
         section = config[ANALYSED[task].section]
-        settings = {key: section[key] for key in ("corpora", "sentences")}
+        settings = {key: section[key] for key in ANALYSED[task].settings}
         return {"module": ANALYSED[task].module, "doors": used, "settings": settings}
     given = cells.settings_of(config, task)
     settings = {key: value for key, value in given.items() if key not in ("seeds", "methods", "source")}

@@ -6,10 +6,10 @@ from pathlib import Path
 import pandas as pd
 
 from steerlab.data import eye_tracking, loaders
+from steerlab.data.sources import REAL, SYNTHETIC
 from steerlab.data.splits import share
 
 COLUMNS = ["corpus", "data", *eye_tracking.COLUMNS]
-REAL, SYNTHETIC = "real", "synthetic sample"
 
 
 def make_table(raw: Mapping[str, Path], doors: Mapping[str, str], settings: Mapping) -> pd.DataFrame:

@@ -28,6 +28,7 @@ CAPTURED = ["activations/tiny-llama/*/lm_head_input-all.json", "activations/*/tr
 CAPTURED += ["activations/*/truthfulness/*/attention_heads-last.json"]
 READING = ["analyses/tiny-llama/eye_tracking.csv"]
 EYE_TRACKING = ["data/eye_tracking.parquet"]
+LATENT_READING = ["data/latent_reading.parquet"]
 INTERPRETED = ["analyses/tiny-llama/lm_steer/toxicity/0"]
 
 LEARNT = ["steers/tiny-llama/lm_steer*"]
@@ -321,6 +322,17 @@ LEAVES = {
     "eye_tracking.sentences": (5, EYE_TRACKING),
     "eye_tracking.batch_sentences": (3, READING),
     "eye_tracking.permutations": (49, READING),
+    "latent_reading.corpora": None,  # another corpus needs a mirror
+    "latent_reading.kinds": (["control"], LATENT_READING),
+    "latent_reading.questions": (2, LATENT_READING),
+    "latent_reading.crossed": (1, LATENT_READING),
+    "latent_reading.shares.dev_labels": (0.2, LATENT_READING),
+    "latent_reading.shares.test_labels": (0.1, LATENT_READING),
+    "latent_reading.shares.dev_texts": (0.2, LATENT_READING),
+    "latent_reading.shares.test_texts": (0.1, LATENT_READING),
+    "latent_reading.rows.train": (20, LATENT_READING),
+    "latent_reading.rows.dev": (3, LATENT_READING),
+    "latent_reading.rows.test": (5, LATENT_READING),
     "glue.tasks": (["sst2", "rte"], ["data/raw/glue_rte/hub"]),
     "glue.interventions": (["bottleneck", "prefix"], ["classifiers/tiny-llama/prefix/sst2/*"]),
     "glue.layers": (["picked", "random", "all", 1], ["classifiers/tiny-llama/bottleneck/sst2/test/1/0.parquet"]),
@@ -533,6 +545,7 @@ MODULES = {
     "steerlab/metrics/ranks.py": READING,
     "steerlab/analyses/word_states.py": READING,
     "steerlab/tasks/eye_tracking.py": EYE_TRACKING,
+    "steerlab/tasks/latent_reading.py": LATENT_READING,
     "steerlab/metrics/continuations.py": METRICS,
     "steerlab/metrics/grid.py": [],
     "steerlab/analyses/interpretation.py": INTERPRETED,
