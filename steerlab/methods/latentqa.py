@@ -11,8 +11,8 @@ and values (`use_cache=False` patches anew at every step, as there; the answers 
 """
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -28,10 +28,11 @@ from steerlab import activations as states_on_disk
 from steerlab import latent_reads, low_rank, sites, store
 from steerlab.activations import Row
 from steerlab.decoder_prompts import ASSISTANT, Prompt, Template
-from steerlab.language_modelling import bucketed, mean_loss, text_losses
+from steerlab.language_modelling import mean_loss, text_losses
 from steerlab.methods import latentqa_data, steer_files
-from steerlab.methods.latentqa_data import Example, Normalise, Reads, normalised
-from steerlab.methods.latentqa_training import Steps, activation_checkpointing, train
+from steerlab.methods.latentqa_data import Normalise, Reads, normalised
+from steerlab.methods.latentqa_trainee import Trainee
+from steerlab.methods.latentqa_training import Steps, train
 from steerlab.methods.protocol import Activations
 from steerlab.models import ModelHandle, Tokenizer, identity
 from steerlab.patching import greedy, patched
@@ -100,7 +101,8 @@ class Decoder:
         what headers call the decoder ("reflect" in the paper). updates: each on `accumulation` batches. max_tokens:
         longer prompts are left out. held_out: share of the groups that judge, every so many updates; keep "best": the
         factors with the lowest held-out loss. autocast (bfloat16), checkpointed_activations: None for yes on a GPU.
-        checkpoints: a folder of the store, for a training that goes on after a kill. tracker: "trackio" or "wandb".
+        checkpoints: a folder of the store, for a training that goes on after a kill; settings and data are keyed in it,
+        code and versions are not. tracker: "trackio" or "wandb".
         Raises ValueError for settings or data that do not serve, FloatingPointError where training diverges.
         """
         if normalise not in get_args(Normalise) or keep not in ("last", "best"):
@@ -122,7 +124,7 @@ class Decoder:
             },
             sites=(site,),
         )  # fmt: skip
-        trainee = _Trainee(model, data, activations, record)
+        trainee = Trainee(model, data, activations, record)
         own = store.digest(record.model, record.revision, record.data, seed, record.config, model.device, model.dtype)
         rows, tensors = train(
             trainee.parameters,
@@ -148,7 +150,9 @@ class Decoder:
             made = self._made[model] = low_rank.filled(model, self.tensors, rank, alpha)
         return sites.modules(model, made)
 
-    def shown(self, model: PreTrainedModel, prompts: Sequence[Prompt], states: Sequence[Tensor]):
+    def shown(
+        self, model: PreTrainedModel, prompts: Sequence[Prompt], states: Sequence[Tensor]
+    ) -> AbstractContextManager[None]:
         """Inside the returned context the states, as the target has them, are in their places in the prompts.
 
         states: (count, hidden) a prompt; differentiable in them.
@@ -262,68 +266,3 @@ def captured(
     layers = [sites.layer_index(model.info.config, read_layer)]
     sizes = {"batch_rows": batch_rows, "shard_rows": shard_rows}
     return states_on_disk.capture(model, reads, "block_output", folder=folder, made_by=made_by, layers=layers, **sizes)
-
-
-class _Trainee:
-    """A decoder that is being trained. parameters: what is learnt; fixed: what it needs besides."""
-
-    def __init__(
-        self, model: ModelHandle, data: pd.DataFrame, activations: Activations | None, record: steer_files.Record
-    ):
-        config = self.config = record.config
-        self.handle, self.device = model, model.device
-        self.reads = Reads(model, data, activations, record.sites[0], config["official_code"])
-        chosen = {name: config[name] for name in ("held_out", "max_tokens", "last_answer_only")}
-        template = Template(model.info.tokenizer, config["answer_role"])
-        self.fitted, self.judging = latentqa_data.examples(template, data, self.reads, seed=record.seed, **chosen)
-        self.fixed, learnt = latentqa_data.normaliser(
-            config["normalise"], self.reads, self.fitted, model.info.config.hidden_size
-        )
-        self.model: Any = model.load()
-        self.generator = torch.Generator().manual_seed(record.seed)
-        paths = low_rank.adapted_paths(self.model, config["targets"], "blocks")
-        sizes = config["rank"], config["alpha"], self.generator
-        self.layers = low_rank.fresh(self.model, paths, *sizes, dropout=config["dropout"])
-        self.parameters = low_rank.named(self.layers) | learnt
-
-    def batches(self) -> list[list[list[int]]]:
-        """For every update its batches of examples, the same whoever computes them."""
-        at_once = self.config["accumulation"]
-        lengths = [len(prompt.ids) for prompt, _ in self.fitted]
-        cut = bucketed(lengths, self.config["batch_rows"], self.config["updates"] * at_once, self.generator)
-        return [cut[start : start + at_once] for start in range(0, len(cut), at_once)]
-
-    def differentiate(self, batch: Sequence[int], factor: float) -> Tensor:
-        """The batch's loss times the factor; its gradient is added to the parameters'."""
-        chosen = [self.fitted[place] for place in batch]
-        with self._decoding(chosen, training=True):
-            loss = mean_loss(self.model, self._embeddings, [prompt for prompt, _ in chosen]) * factor
-            loss.backward()  # here, because blocks that are computed again need the layers in their places
-        return loss
-
-    @torch.no_grad()
-    def held_out_loss(self) -> float:
-        """The mean over the judging examples of their answers' mean loss, without dropout."""
-        rows, found = self.config["batch_rows"], []
-        order = sorted(self.judging, key=lambda example: len(example[0].ids))
-        for start in range(0, len(order), rows):
-            batch = order[start : start + rows]
-            with self._decoding(batch, training=False):
-                found.append(text_losses(self.model, self._embeddings, [prompt for prompt, _ in batch]))
-        return float(torch.cat(found).mean())
-
-    @property
-    def _embeddings(self) -> Tensor:
-        return self.model.get_output_embeddings().weight
-
-    @contextmanager
-    def _decoding(self, batch: Sequence[Example], training: bool) -> Iterator[None]:
-        """Inside the `with`, the model is the decoder with the batch's states in their places."""
-        states = self.reads.states([read for _, read in batch])  # the target's own, so before the layers are put in
-        shown = [normalised(each.to(self.device), self.fixed | self.parameters) for each in states]
-        low_rank.set_dropout(self.layers, training)
-        autocast = torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.config["autocast"])
-        spared = activation_checkpointing(self.model, self.config["checkpointed_activations"] and training)
-        patch = patched(self.model, self.config["write_layer"], [prompt.first for prompt, _ in batch], shown)
-        with sites.modules(self.model, self.layers), spared, autocast, patch:
-            yield
