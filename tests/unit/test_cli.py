@@ -29,7 +29,7 @@ def test_plan_merges_overlays_as_snakemake_does(tmp_path):
         "tasks: {toxicity: {prompts: {test: 10}}}\n"
     )
     printed = steerlab("plan", "--configfile", str(overlay)).stdout
-    assert "2 cells, at most 100 continuations and 2,000 new tokens" in printed
+    assert "2 cells, at most 88 continuations and 1,760 new tokens" in printed
 
 
 def test_errors_are_one_line(tmp_path):
