@@ -7,6 +7,7 @@ A shard that is missing or damaged is captured again by whoever opens it; memory
 """
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import pandas as pd
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from steerlab import sites, store
 from steerlab.data.tables import FITTED, training_rows
@@ -72,13 +74,25 @@ class Activations:
             raise KeyError(f"no activations of site {site!r} here, only of {self.site!r}")
         return list(self.layers_captured)
 
-    def shards(self, site: Site) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+    def shards(self, site: Site) -> Iterator[tuple[np.ndarray, Tensor]]:
         """For each shard: index of the row of each state, (states,) int64, and the states, (states, hidden) or
         (states, heads, head_size), in the model's dtype, memory-mapped."""
         self.layers(site.name)
         for path, start in zip(self.files, self.starts, strict=True):
             with safe_open(path, framework="pt") as file:
                 yield file.get_tensor("row").numpy() + start, file.get_tensor(_tensor_name(site.layer))
+
+    def of_rows(self, site: Site, rows: Sequence[int]) -> list[Tensor]:
+        """The states of single rows, one (states of the row, hidden) each; only their bytes are read."""
+        self.layers(site.name)
+        found = []
+        for row in rows:
+            shard = bisect_right(self.starts, row) - 1
+            with safe_open(self.files[shard], framework="pt") as file:
+                first, last = np.searchsorted(file.get_tensor("row").numpy() + self.starts[shard], [row, row + 1])
+                # Copied, because a mapped file's tensors lie unaligned, and that changes the last bits.
+                found.append(file.get_slice(_tensor_name(site.layer))[int(first) : int(last)].clone())
+        return found
 
 
 def labelled_texts(tokenizer: Tokenizer, table: Path, splits: Sequence[str] = FITTED) -> pd.DataFrame:
@@ -95,24 +109,27 @@ def capture(
     batch_rows: int,
     shard_rows: int,
     made_by: Sequence[object] = (),
+    layers: Sequence[int] | None = None,
 ) -> Activations:
     """Capture the states of all rows at one site, except the shards that are already whole in `folder`.
 
     made_by: what else decides the bytes and so belongs to the key, such as threads and the digest of the code.
+    layers: of a site that has layers, those that are wanted, None for all; no block after the last of them is run.
     Opening is capturing: every shard's hash is checked, and the model's body is loaded only if one is missing or bad.
     """
-    layers = sites.layers_of(handle.info.config, site)
+    wanted = sites.layers_of(handle.info.config, site) if layers is None else tuple(layers)
+    some = [] if layers is None else [list(layers)]
     context = store.digest(
-        handle.info.revision, site, handle.dtype, handle.device, handle.attention, batch_rows, list(made_by)
+        handle.info.revision, site, handle.dtype, handle.device, handle.attention, batch_rows, list(made_by), *some
     )
     starts = tuple(range(0, len(rows), shard_rows))
     shards = [rows[start : start + shard_rows] for start in starts]
     files = tuple(folder / context / f"{_key(shard)}.safetensors" for shard in shards)
     for file, shard in zip(progress(files, total=len(files), desc=f"activations at {site}", unit="shard"), shards):
         if not store.shard_is_whole(file):
-            tensors = _states(handle, shard, site, layers, batch_rows)
+            tensors = _states(handle, shard, site, wanted, batch_rows)
             store.write_shard(file, lambda path, tensors=tensors: save_file(tensors, path))
-    return Activations(site, layers, files, starts)
+    return Activations(site, wanted, files, starts)
 
 
 def of_training_texts(model: Path, table: Path, spec: dict, folder: Path) -> Activations:
@@ -129,26 +146,35 @@ def of_training_texts(model: Path, table: Path, spec: dict, folder: Path) -> Act
 
 
 @torch.no_grad()
-def _states(
-    handle: ModelHandle, rows: Sequence[Row], site: str, layers: Sequence[int | None], batch_rows: int
-) -> dict[str, torch.Tensor]:
-    """The tensors of one shard: `row`, and the states of each layer, in the order of the rows."""
+def states_of(handle: ModelHandle, rows: Sequence[Row], wanted: Sequence[Site], batch_rows: int) -> list[list[Tensor]]:
+    """For each row, its selected states at each of these sites, (selected, hidden) or (selected, heads, head size).
+
+    They are on the CPU, in the model's dtype. No block after the last one that is wanted is run.
+    """
     model, pad_id = handle.load(), handle.info.tokenizer.pad_token_id or 0
-    every_layer = [Site(site, layer) for layer in layers]
+    last = [site.layer for site in wanted if site.layer is not None]
+    blocks = max(last) + 1 if len(last) == len(wanted) else sites.number_of_layers(handle.info.config)
     by_length = sorted(range(len(rows)), key=lambda i: (len(rows[i].ids), i))
-    found: dict[int, list[torch.Tensor]] = {}
+    found: list[list[Tensor]] = [[] for _ in rows]
     for start in range(0, len(rows), batch_rows):
         batch = by_length[start : start + batch_rows]
         ids, mask = pad([list(rows[i].ids) for i in batch], side="right", pad_id=pad_id, device=handle.device)
         position_ids = (mask.cumsum(1) - 1).clamp(min=0)
-        with sites.without_head(model), sites.capture(model, every_layer) as states:
+        with sites.first_blocks(model, blocks), sites.without_head(model), sites.capture(model, wanted) as states:
             model(input_ids=ids, attention_mask=mask, position_ids=position_ids, use_cache=False)
         for line, i in enumerate(batch):
             selected = torch.tensor(rows[i].selected, device=handle.device)
-            found[i] = [states[where][line, selected].cpu() for where in every_layer]
+            found[i] = [states[where][line, selected].cpu() for where in wanted]
+    return found
+
+
+def _states(
+    handle: ModelHandle, rows: Sequence[Row], site: str, layers: Sequence[int | None], batch_rows: int
+) -> dict[str, Tensor]:
+    """The tensors of one shard: `row`, and the states of each layer, in the order of the rows."""
+    found = states_of(handle, rows, [Site(site, layer) for layer in layers], batch_rows)
     tensors = {
-        _tensor_name(where.layer): torch.cat([found[i][place] for i in range(len(rows))])
-        for place, where in enumerate(every_layer)
+        _tensor_name(layer): torch.cat([of_row[place] for of_row in found]) for place, layer in enumerate(layers)
     }
     return tensors | {"row": torch.tensor([i for i, row in enumerate(rows) for _ in row.selected])}
 

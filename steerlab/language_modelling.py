@@ -26,13 +26,28 @@ def mean_loss(model: Any, embeddings: Tensor, texts: Sequence[Text]) -> Tensor:
 
     embeddings: (vocab, hidden), of the model's head.
     """
+    states, targets = _asked(model, texts)
+    return linear_cross_entropy(states, embeddings, targets)
+
+
+@torch.no_grad()
+def text_losses(model: Any, embeddings: Tensor, texts: Sequence[Text]) -> Tensor:
+    """Each text's mean cross-entropy in nats of its tokens asked for, (texts,) float32 on the CPU; see `mean_loss`."""
+    states, targets = _asked(model, texts)
+    counts = [len(text.asked) for text in texts]
+    parts = zip(states.split(counts), targets.split(counts))
+    return torch.stack([linear_cross_entropy(each, embeddings, wanted) for each, wanted in parts]).float().cpu()
+
+
+def _asked(model: Any, texts: Sequence[Text]) -> tuple[Tensor, Tensor]:
+    """The states, (tokens, hidden) float32, that predict the tokens asked for, and these tokens."""
     ids, mask = pad([text.ids for text in texts], side="right", pad_id=0, device=model.device)
     positions, site = (mask.cumsum(1) - 1).clamp(min=0), Site("lm_head_input")
     with sites.without_head(model), sites.capture(model, [site]) as states:
         model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False)
     rows = torch.tensor([row for row, text in enumerate(texts) for _ in text.asked], device=model.device)
     places = torch.tensor([place for text in texts for place in text.asked], device=model.device)
-    return linear_cross_entropy(states[site][rows, places - 1].float(), embeddings, ids[rows, places])
+    return states[site][rows, places - 1].float(), ids[rows, places]
 
 
 def batches(rows: int, batch_rows: int, steps: int, generator: torch.Generator) -> Iterator[list[int]]:
@@ -42,3 +57,21 @@ def batches(rows: int, batch_rows: int, steps: int, generator: torch.Generator) 
         left = left or torch.randperm(rows, generator=generator).tolist()
         batch, left = left[:batch_rows], left[batch_rows:]
         yield batch
+
+
+def bucketed(lengths: Sequence[int], batch_rows: int, steps: int, generator: torch.Generator) -> list[list[int]]:
+    """Batches of places for so many steps, each of texts of like length, so that few pads are computed.
+
+    In every epoch the texts are shuffled, pools of some batches sorted by length and cut, and the batches shuffled.
+    """
+    found: list[list[int]] = []
+    while len(found) < steps:
+        order = torch.randperm(len(lengths), generator=generator).tolist()
+        pool = POOL * batch_rows
+        pools = [sorted(order[start : start + pool], key=lengths.__getitem__) for start in range(0, len(order), pool)]
+        cut = [each[start : start + batch_rows] for each in pools for start in range(0, len(each), batch_rows)]
+        found += [cut[place] for place in torch.randperm(len(cut), generator=generator).tolist()]
+    return found[:steps]
+
+
+POOL = 16  # batches whose texts are sorted by length together

@@ -5,7 +5,7 @@ token. What decides whether a forward is in scope wholly or not at all are ints,
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -27,12 +27,14 @@ class Where:
     layer: of the site, None where it has none.
     position: (batch, seq) int64, counted from the row's first real token, which has 0; pads in front of it have -1.
     is_pad: (batch, seq) bool. is_prompt: (batch, seq) bool, real tokens of the prompt, its last one included.
+    columns: which columns of the forward these are: all but at the head, whose states logits_to_keep cuts.
     """
 
     layer: int | None
     position: Tensor
     is_pad: Tensor
     is_prompt: Tensor
+    columns: slice | Tensor = field(default_factory=lambda: slice(None))
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +123,8 @@ class Tokens:
             keep = logits_to_keep
         else:
             raise PositionError(f"logits_to_keep has {logits_to_keep.ndim} dimensions; give an int or a 1-D tensor")
-        where = Where(None, *(each[:, keep] for each in (self.where.position, self.where.is_pad, self.where.is_prompt)))
+        states = (self.where.position, self.where.is_pad, self.where.is_prompt)
+        where = Where(None, *(each[:, keep] for each in states), columns=keep)
         return Tokens(where, self.in_scope if isinstance(self.in_scope, bool) else self.in_scope[:, keep])
 
 

@@ -33,6 +33,7 @@ __all__ += [
     "capture_around",
     "edit",
     "family",
+    "first_blocks",
     "forwards",
     "layer_index",
     "layers_of",
@@ -154,6 +155,15 @@ def modules(model: PreTrainedModel, replacements: Mapping[str, nn.Module]) -> It
 def without_head(model: PreTrainedModel) -> Iterator[None]:
     """Inside the `with`, the model's logits are the states at `lm_head_input`: no (tokens, vocab) product is made."""
     with modules(model, {"lm_head": nn.Identity()}):
+        yield
+
+
+@contextmanager
+def first_blocks(model: PreTrainedModel, count: int) -> Iterator[None]:
+    """Inside the `with`, the model has its first blocks alone: what these give stays, what follows means nothing."""
+    path = family(model).blocks
+    kept = list(_submodule(model, path).children())[:count]
+    with modules(model, {path: nn.ModuleList(kept)}):
         yield
 
 

@@ -71,9 +71,13 @@ def arguments(config: dict, model: str, figure: str) -> dict[str, Any]:
         case "data_efficiency":
             return {"texts": {name: config["variants"][name].get("texts") for name in _sizes(config)}, "scorers": both}
         case "adaptors":
-            return {"of": "lm_steer", "labels": _adaptors(config), "scorers": both}
+            return {"of": "lm_steer", "labels": list(_adaptors(config).items()), "scorers": both}
         case "cogsteer_variants":
-            return {"of": "cogsteer", "labels": ablated(config, "cogsteer", split="test"), "scorers": both}
+            return {
+                "of": "cogsteer",
+                "labels": list(ablated(config, "cogsteer", split="test").items()),
+                "scorers": both,
+            }
         case "cogsteer_layers":
             return {"layers": swept_layers(config, model, "cogsteer", "toxicity"), "scorers": both}
         case "size":
@@ -91,7 +95,7 @@ def arguments(config: dict, model: str, figure: str) -> dict[str, Any]:
             return {"model": model, "rounding": ROUNDING[config["dtype"]]}
         case "hpr_ablations" | "slim_ablations":
             of = FIGURES[figure].group
-            return {"of": of, "labels": ablated(config, of), "scorers": [lookups.LIKELIHOOD]}
+            return {"of": of, "labels": list(ablated(config, of).items()), "scorers": [lookups.LIKELIHOOD]}
         case "slim_coverage" | "eye_tracking":
             return {"model": model}
         case "ordinary_text" | "reasoning":

@@ -4,7 +4,7 @@ A large point is the paired difference from the unsteered model over all seeds w
 seeds.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Sequence
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -22,7 +22,7 @@ _SHORT = {metric: metric.upper() for metric in PANELS}
 
 def table(
     metrics: pd.DataFrame,
-    labels: Mapping[str, str],
+    labels: Sequence[tuple[str, str]],
     *,
     of: str,
     split: str = "test",
@@ -30,24 +30,24 @@ def table(
 ) -> pd.DataFrame:
     """The rows drawn, variants in the order of labels, strengths up.
 
-    metrics: the project's metrics columns of one model; labels: {variant: name for readers}; others are left out; of:
+    metrics: the project's metrics columns of one model; labels: (variant, name for readers); others are left out; of:
     the method. Returns COLUMNS: label is the row's name, group the variant's; metric is a key of PANELS.
     Raises ValueError where none of the methods is there, one has no difference from the unsteered model, or two models,
     tasks or scorers would be mixed.
     """
-    figure = f"{of}_ablations"
+    figure, names = f"{of}_ablations", dict(labels)
     rows = selection.select(
-        figure, metrics[metrics.method.isin(list(labels))], list(PANELS), split=split, scorers=scorers
+        figure, metrics[metrics.method.isin(list(names))], list(PANELS), split=split, scorers=scorers
     )
     rows = rows[rows.strength != 0]
     if rows.empty:
-        raise ValueError(f"figure {figure}: no rows of {sorted(labels)} at a strength; pass their metrics")
+        raise ValueError(f"figure {figure}: no rows of {sorted(names)} at a strength; pass their metrics")
     if rows.model.nunique() > 1:
         raise ValueError(f"figure {figure}: got models {sorted(rows.model.unique())}; pass the metrics of one")
     if rows.difference.isna().any():
         name = rows[rows.difference.isna()].method.iloc[0]
         raise ValueError(f"figure {figure}: {name} has no difference; compute its metrics beside the unsteered model's")
-    rows = rows.assign(name=rows.method.map(labels), order=rows.method.map(list(labels).index))
+    rows = rows.assign(name=rows.method.map(names), order=rows.method.map(list(names).index))
     return selection.named_rows(rows.assign(of=of, group=rows.name), PANELS)[COLUMNS]
 
 

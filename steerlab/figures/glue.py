@@ -193,7 +193,8 @@ def _costs(panels: list[Axes], costs: pd.DataFrame) -> None:
         panel.set_ylim(len(compared) - 0.4, -0.6)
         panel.set_xlabel(label)
         _plain(panel)
-        panel.set_xlim(left=-0.06 * panel.get_xlim()[1])
+        right = panel.get_xlim()[1]
+        panel.set_xlim(-0.06 * right, 1.06 * right)
         panel.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
 
 

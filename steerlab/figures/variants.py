@@ -1,6 +1,6 @@
 """Variants of a method on the same prompts: LM-Steer's adaptors, or where CogSteer's adapter stands."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Sequence
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -13,18 +13,23 @@ COLUMNS = ["of", "group", "label", *selection.COLUMNS]
 
 
 def table(
-    metrics: pd.DataFrame, labels: Mapping[str, str], *, of: str, split: str = "test", scorers: Collection[str] = ()
+    metrics: pd.DataFrame,
+    labels: Sequence[tuple[str, str]],
+    *,
+    of: str,
+    split: str = "test",
+    scorers: Collection[str] = (),
 ) -> pd.DataFrame:
     """The rows drawn, in their order: base, then the variants in the order of labels, strengths up.
 
-    metrics: the project's metrics columns of one model; labels: {variant: name for readers}; others are left out. of:
+    metrics: the project's metrics columns of one model; labels: (variant, name for readers); others are left out. of:
     the method. scorers: the toxicity scorer to draw.
     Returns COLUMNS: label is the row's name, group the variant's; metric is a key of PANELS.
     Raises ValueError where base is missing, none of the variants is there, or two models, tasks or scorers would be
     mixed.
     """
     figure, names = f"variants of {of}", {"base": style.label("base")} | dict(labels)
-    rows = selection.beside_base(figure, metrics, labels, PANELS, split=split, scorers=scorers)
+    rows = selection.beside_base(figure, metrics, dict(labels), PANELS, split=split, scorers=scorers)
     rows = rows.assign(name=rows.method.map(names), order=rows.method.map(list(names).index))
     return selection.named_rows(rows.assign(of=of, group=rows.name), PANELS)[COLUMNS]
 

@@ -161,7 +161,7 @@ class CogSteer:
         return contrasted(x, delta, strength)
 
     def _head_edited(self, stream: Stream, strength: float, x: Tensor, where: Where) -> Tensor:
-        adapted = stream.lm_head_input()[:, -x.shape[1] :]  # logits_to_keep leaves the last
+        adapted = stream.lm_head_input()[:, where.columns]
         return x - strength * LOGITS_SHARE * self._directed(adapted, f"directions.{HEAD.name}")
 
     def _directed(self, states: Tensor, name: str) -> Tensor:

@@ -8,57 +8,29 @@ values (`targets`), and the strength s scales the change, so that 0 is the base 
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
-from math import inf, sqrt
-from pathlib import Path
-from typing import Any, ClassVar, Self, cast
-from weakref import WeakKeyDictionary
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
 
 import pandas as pd
 import torch
-from peft import LoraConfig
-from peft.tuners import lora
-from torch import Tensor, nn
-from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
-from steerlab import sites
+from steerlab import low_rank, sites
 from steerlab.data.splits import fitted_and_judging
 from steerlab.language_modelling import Text, batches, mean_loss
+from steerlab.low_rank import Layers, adapted_paths
 from steerlab.methods import steer_files
-from steerlab.methods.protocol import Activations, check_strength
-from steerlab.models import ModelHandle, Tokenizer, encode, identity, token_ends
+from steerlab.methods.low_rank_steer import LowRankSteer
+from steerlab.methods.protocol import Activations
+from steerlab.models import ModelHandle, Tokenizer, encode, token_ends
 from steerlab.progress import progress
-from steerlab.sites import Site
 
 log = logging.getLogger(__name__)
 
-ADAPTER = "default"  # peft names each set of weights that a layer holds; a layer here holds one
-ATTENTION = {"attn", "self_attn", "attention"}  # what the families call the module that holds the projections
-
 
 @dataclass(frozen=True, eq=False)
-class LoRA:
-    """tensors: float32, of each adapted module `<path>.A`, (rank, in), and `<path>.B`, (out, rank)."""
-
-    tensors: Mapping[str, Tensor]
-    record: steer_files.Record
-    _made: WeakKeyDictionary[nn.Module, dict[str, lora.Linear]] = field(
-        default_factory=WeakKeyDictionary, init=False, repr=False
-    )
-
-    strengths: ClassVar[tuple[float, float]] = (0.0, inf)
-
-    @property
-    def sites(self) -> tuple[Site, ...]:
-        return ()
-
-    @property
-    def paths(self) -> list[str]:
-        """The adapted modules."""
-        return [name.removesuffix(".A") for name in self.tensors if name.endswith(".A")]
+class LoRA(LowRankSteer):
+    """See `LowRankSteer` for what it holds, and how it is attached."""
 
     @classmethod
     def fit(
@@ -88,17 +60,9 @@ class LoRA:
         texts = _texts(model.info.tokenizer, data, fitted_and_judging(data, seed, held_out)[0], max_tokens)
         loaded: Any = model.load()
         generator = torch.Generator().manual_seed(seed)
-        layers = {}
-        for path in adapted_paths(loaded, targets):
-            layers[path] = layer = _layer(loaded.get_submodule(path), rank, alpha)
-            for factor in _factors(layer):
-                factor.data = factor.data.float()  # whatever the model's dtype: small steps vanish in half precision
-            nn.init.kaiming_uniform_(_factors(layer)[0], a=sqrt(5), generator=generator)
+        layers = low_rank.fresh(loaded, adapted_paths(loaded, targets), rank, alpha, generator)
         _train(loaded, layers, texts, updates, batch_texts, learning_rate, generator, seed)
-        tensors = {}
-        for path, layer in layers.items():
-            for part, factor in zip("AB", _factors(layer)):
-                tensors[f"{path}.{part}"] = factor.detach().cpu().clone()
+        tensors = low_rank.tensors_of(layers)
         if not all(tensor.isfinite().all() for tensor in tensors.values()):
             raise ValueError(f"LoRA's weights are not finite after {updates} updates; lower its learning_rate")
         record = steer_files.Record.of_fit(
@@ -112,98 +76,6 @@ class LoRA:
             sites=(),
         )  # fmt: skip
         return cls(tensors, record)
-
-    def attached(self, model: PreTrainedModel, strength: float = 1.0) -> AbstractContextManager[None]:
-        check_strength(strength, self.strengths)
-        steer_files.check_model(self.record, identity(model))
-        return self._attached(model, strength) if strength else nullcontext()
-
-    @contextmanager
-    def _attached(self, model: PreTrainedModel, strength: float) -> Iterator[None]:
-        layers = self._layers(model)
-        for layer in layers.values():
-            layer.scaling[ADAPTER] = strength * self.record.config["alpha"] / self.record.config["rank"]
-        with sites.modules(model, layers):
-            yield
-
-    def _layers(self, model: PreTrainedModel) -> dict[str, lora.Linear]:
-        """peft's layers around the model's own, made once as long as those stay where they are."""
-        made = self._made.get(model, {})
-        if made and all(_fits(layer, model.get_submodule(path)) for path, layer in made.items()):
-            return made
-        config = self.record.config
-        made = {path: _layer(model.get_submodule(path), config["rank"], config["alpha"]) for path in self.paths}
-        for path, layer in made.items():
-            for part, factor in zip("AB", _factors(layer)):
-                factor.requires_grad_(False).copy_(self.tensors[f"{path}.{part}"])
-        self._made[model] = made
-        return made
-
-    def save(self, folder: Path) -> None:
-        steer_files.save(folder, self.record, dict(self.tensors))
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        record, tensors = steer_files.read(folder)
-        return cls(tensors, record)
-
-    def with_random_directions(self, generator: torch.Generator) -> Self:
-        """The control: every change B A gets random directions on both sides and keeps its singular values."""
-        tensors = {}
-        for path in self.paths:
-            tensors[f"{path}.A"] = _redirected(self.tensors[f"{path}.A"].T, generator).T.contiguous()
-            tensors[f"{path}.B"] = _redirected(self.tensors[f"{path}.B"], generator)
-        return type(self)(tensors, self.record.with_config(random=True))
-
-    def scaled(self, factor: float) -> Self:
-        """The steer whose change of the weights is `factor` times this one's."""
-        return type(self)(self.tensors, self.record.with_config(alpha=self.record.config["alpha"] * factor))
-
-
-def adapted_paths(model: nn.Module, targets: Sequence[str] | None = None) -> list[str]:
-    """Paths of the linear modules with these last names, or of all in the attention of every block.
-
-    Raises ValueError where the model has none, and for the head, which gives the logits that the loss is about.
-    """
-    linear = {path: path.split(".") for path, each in model.named_modules() if isinstance(each, nn.Linear | Conv1D)}
-    if targets is None:
-        found = [path for path, names in linear.items() if ATTENTION & set(names[:-1])]
-    else:
-        found = [path for path, names in linear.items() if names[-1] in targets]
-    if not found or "lm_head" in found:
-        known = ", ".join(sorted({names[-1] for names in linear.values()} - {"lm_head"}))
-        raise ValueError(f"LoRA's targets {targets} do not serve in {type(model).__name__}; choose of {known}")
-    return found
-
-
-# ---- layers ----
-
-
-def _layer(module: nn.Module, rank: int, alpha: float) -> lora.Linear:
-    """peft's layer around a module, which stays as it is; in its dtype and on its device."""
-    is_conv = isinstance(module, Conv1D)
-    settings: Any = {"r": rank, "lora_alpha": alpha}
-    config = LoraConfig(**settings, fan_in_fan_out=is_conv)
-    with torch.random.fork_rng(devices=[]):  # peft's initial weights, which are put aside, are drawn globally
-        return lora.Linear(module, ADAPTER, config, **settings, is_target_conv_1d_layer=is_conv)
-
-
-def _factors(layer: lora.Linear) -> tuple[nn.Parameter, nn.Parameter]:
-    """A, (rank, in), and B, (out, rank)."""
-    A, B = (part[ADAPTER].weight for part in (layer.lora_A, layer.lora_B))
-    return cast(nn.Parameter, A), cast(nn.Parameter, B)
-
-
-def _fits(layer: lora.Linear, module: nn.Module) -> bool:
-    own, ours = layer.get_base_layer().weight, _factors(layer)[0]
-    return layer.base_layer is module and (own.device, own.dtype) == (ours.device, ours.dtype)
-
-
-def _redirected(factor: Tensor, generator: torch.Generator) -> Tensor:
-    """Q' R for factor = Q R, (size, rank), with Q' random and orthonormal."""
-    R = torch.linalg.qr(factor.double()).R
-    drawn = torch.randn(len(factor), len(R), generator=generator, dtype=torch.float64)
-    return (torch.linalg.qr(drawn).Q @ R).float()
 
 
 # ---- training ----
@@ -232,7 +104,7 @@ def _texts(tokenizer: Tokenizer, data: pd.DataFrame, rows: list[int], max_tokens
 
 def _train(
     model: Any,
-    layers: Mapping[str, lora.Linear],
+    layers: Layers,
     texts: Sequence[Text],
     steps: int,
     batch_texts: int,
@@ -242,7 +114,7 @@ def _train(
 ) -> None:
     """AdamW on the mean loss of the tokens asked for; changes the layers' A and B."""
     embeddings, losses = model.get_output_embeddings().weight, []
-    factors = [factor for layer in layers.values() for factor in _factors(layer)]
+    factors = [factor for layer in layers.values() for factor in low_rank.factors(layer)]
     adam = torch.optim.AdamW(factors, lr=learning_rate, weight_decay=0.0)
     with sites.modules(model, layers):
         order = batches(len(texts), batch_texts, steps, generator)

@@ -4,7 +4,7 @@ What the rules must know before any torch is imported stands in the method's lin
 its training signal, the site whose activations it is fitted on, and whether it trains through the model.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +71,40 @@ class Steer(Protocol):
         ...
 
 
+class Reader(Protocol):
+    """A fitted way of reading one model's hidden states: it answers questions about them in words."""
+
+    @classmethod
+    def fit(
+        cls,
+        model: ModelHandle,
+        data: pd.DataFrame,
+        activations: "Activations | None",
+        *,
+        seed: int,
+        **hyperparameters: Any,
+    ) -> Self:
+        """Learn to read. data: `id`, `turns`, `hidden`, `question`, `answer`; activations: of its different reads, None
+        to compute them anew for every batch. The rest is as in `Steer.fit`."""
+        ...
+
+    def read(self, model: ModelHandle, reads: Sequence[Any], questions: Sequence[Sequence[str]]) -> list[list[str]]:
+        """The answers to each read's questions, which are asked one after the other in one dialog.
+
+        reads: tokens and the places that are shown, `activations.Row`.
+        """
+        ...
+
+    def losses(self, model: ModelHandle, data: pd.DataFrame, activations: "Activations | None" = None) -> pd.DataFrame:
+        """A row a row of the data: id, loss (nats a token of the given answer), tokens."""
+        ...
+
+    def save(self, folder: Path) -> None: ...
+
+    @classmethod
+    def load(cls, folder: Path) -> Self: ...
+
+
 @dataclass(frozen=True)
 class Origin:
     """What a steer is derived from: steers of one model and seed, and the setting at which they are used.
@@ -95,6 +129,10 @@ class Activations(Protocol):
 
     def shards(self, site: Site) -> Iterator[tuple[np.ndarray, Tensor]]:
         """Shard by shard: the index of each state's row in the data, (states,) int64; the states, (states, hidden)."""
+        ...
+
+    def of_rows(self, site: Site, rows: Sequence[int]) -> list[Tensor]:
+        """The states of single rows, one (states of the row, hidden) each."""
         ...
 
 

@@ -167,3 +167,20 @@ def test_other_code_or_threads_never_share_a_shard(handle: ModelHandle, tmp_path
     captures = [capture(handle, tmp_path, made_by=made_by) for made_by in ((), (1, "code"), (2, "code"), (1, "other"))]
     files = [file for captured in captures for file in captured.files]
     assert len(files) == len(set(files))
+
+
+def test_chosen_layers_are_captured_alone_and_apart_from_all(handle: ModelHandle, tmp_path: Path):
+    every, some = capture(handle, tmp_path, "all"), capture(handle, tmp_path, "all", layers=[1, 0])
+    assert some.layers("block_output") == [1, 0] and not {*every.files} & {*some.files}
+    for layer in (0, 1):
+        assert torch.equal(states(some, layer)[1], states(every, layer)[1])
+    with pytest.raises(Exception, match="layer_2"):
+        states(some, 2)
+
+
+def test_the_states_of_single_rows_are_read_in_any_order(handle: ModelHandle, tmp_path: Path):
+    captured = capture(handle, tmp_path, "all")
+    rows, found = states(captured, 2)
+    wanted = [9, 0, 4, 3, 4]
+    for row, some in zip(wanted, captured.of_rows(Site("block_output", 2), wanted), strict=True):
+        assert torch.equal(some, found[[place for place, each in enumerate(rows) if each == row]])

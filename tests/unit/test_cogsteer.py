@@ -137,6 +137,18 @@ def test_with_the_last_block_adapted_a_tenth_of_the_adapted_logits_is_taken_off(
         torch.testing.assert_close(logits_of(family, steer, strength), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("keep", [1, 2, torch.tensor([-3, -1])], ids=str)
+def test_logits_kept_in_part_are_those_of_all(keep: Any) -> None:
+    model: Any = handle("llama").load()
+    steer = with_large_adapters(fit(adapter_layer=LAYERS - 1, updates=0))
+    ids = torch.tensor([PROMPTS[0]])
+    everything, lengths = torch.ones_like(ids), [1]  # from the first token on
+    with torch.no_grad(), steer.attached(model), sites.prompt(model, lengths, everything):
+        whole_logits, part = (model(ids, logits_to_keep=kept).logits for kept in (0, keep))
+    columns = slice(-keep, None) if isinstance(keep, int) else keep
+    torch.testing.assert_close(part, whole_logits[:, columns])
+
+
 def test_the_edited_heads_are_the_contrast_with_a_whole_second_model() -> None:
     model: Any = handle("llama").load()
     steer, second, site = with_large_adapters(fit(adapter_layer=0, updates=0)), None, Site("attention_heads", 1)

@@ -65,7 +65,7 @@ def test_the_sweep_is_half_a_page_wide_and_its_axes_have_names() -> None:
 
 
 def test_placements_are_drawn_in_their_methods_colour_with_both_signs() -> None:
-    labels = {"cogsteer_picked": "the picked block", "cogsteer_all": "every block"}
+    labels = [("cogsteer_picked", "the picked block"), ("cogsteer_all", "every block")]
     steered = [
         both(0.5, 14.0, method="cogsteer_picked", strength=-1.0),
         both(0.3, 13.0, method="cogsteer_picked"),

@@ -71,7 +71,7 @@ def norms(**sizes):
     return pd.DataFrame(table, columns=norm_consistency.COLUMNS[1:-1])
 
 
-VARIANTS = {"hpr_net": "angle net", "hpr_reflection": "reflection"}
+VARIANTS = [("hpr_net", "angle net"), ("hpr_reflection", "reflection")]
 DRAWN = {
     "truthfulness": (truthfulness, lambda: truthfulness.table(headline(names=BASE), [choice("hpr", 1.5)])),
     "probe_accuracy": (probe_accuracy, lambda: probe_accuracy.table(accuracies(), model="tiny")),
@@ -383,9 +383,9 @@ def test_the_caption_of_the_ablations_lists_each_change():
 
 
 def test_the_ablations_of_another_method_have_its_name_and_colour():
-    table = ablations.table(rows("slim_l2", 1.0, 0.03), {"slim_l2": "squared error"}, of="slim")
+    table = ablations.table(rows("slim_l2", 1.0, 0.03), [("slim_l2", "squared error")], of="slim")
     assert caption("ablations", table).startswith("Variants of SLIM on tiny (squared error)")
     points = [line for line in ablations.plot(table).axes[0].lines if line.get_markersize() == style.POOLED_SIZE]
     assert [line.get_color() for line in points] == [style.colour("slim")]
     with pytest.raises(ValueError, match="figure slim_ablations: no pooled rows"):
-        ablations.table(rows("caa", 1.0), {"slim_l2": "squared error"}, of="slim")
+        ablations.table(rows("caa", 1.0), [("slim_l2", "squared error")], of="slim")

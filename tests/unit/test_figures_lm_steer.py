@@ -417,7 +417,7 @@ def test_a_row_without_a_value_says_so_in_the_transfer_plot():
 
 def test_adaptors_stand_in_the_order_of_their_labels_after_the_unsteered_model():
     metrics = pd.concat([base(), both(0.3, 11, method="b"), both(0.35, 10, method="a"), both(0.1, 99, method="caa")])
-    table = variants.table(metrics, {"b": "multiply", "a": "full rank", "absent": "add"}, of="lm_steer")
+    table = variants.table(metrics, [("b", "multiply"), ("a", "full rank"), ("absent", "add")], of="lm_steer")
     assert list(table.label.drop_duplicates()) == ["unsteered", "multiply, 1", "full rank, 1"]
     ticks = variants.plot(table).axes[0].get_yticklabels()
     assert [tick.get_text() for tick in ticks] == ["unsteered", "multiply, 1", "full rank, 1"]
@@ -425,13 +425,13 @@ def test_adaptors_stand_in_the_order_of_their_labels_after_the_unsteered_model()
 
 def test_one_strength_after_two_numbers_of_steps_names_the_steps():
     metrics = pd.concat([base(), both(0.3, 11, steps=30), both(0.2, 12, steps=300)])
-    table = variants.table(metrics, {"lm_steer": "multiply"}, of="lm_steer")
+    table = variants.table(metrics, [("lm_steer", "multiply")], of="lm_steer")
     assert list(table.label.drop_duplicates()) == ["unsteered", "multiply, 1, 30 steps", "multiply, 1, 300 steps"]
 
 
 def test_adaptors_without_any_steer_are_refused():
     with pytest.raises(ValueError, match=r"figure variants of lm_steer: no rows of \['b'\]"):
-        variants.table(base(), {"b": "multiply"}, of="lm_steer")
+        variants.table(base(), [("b", "multiply")], of="lm_steer")
 
 
 # Data efficiency, size -----------------------------------------------------------------------------------------------
@@ -518,7 +518,7 @@ def every():
         "transfer": (transfer.table(moved(), source="tiny", target="other"), transfer.plot),
         "data_efficiency": (data_efficiency.table(mixed, {"a": 30}), data_efficiency.plot),
         "size": (sized, size.plot),
-        "adaptors": (variants.table(mixed, {"a": "add"}, of="lm_steer"), variants.plot),
+        "adaptors": (variants.table(mixed, [("a", "add")], of="lm_steer"), variants.plot),
     }
 
 
@@ -550,7 +550,9 @@ def test_figures_are_half_a_page_wide_vector_and_labelled_in_readable_type(name,
 def test_what_texts_a_value_leaves_out_stands_beside_it():
     lost = rows("perplexity", 0.1, scorer=SCORERS["perplexity"]).assign(metric="perplexity_dropped")
     unscored = rows("perplexity", 0.2).assign(metric="perplexity_unscored")
-    table = variants.table(pd.concat([base(), both(0.3, 11), lost, unscored]), {"lm_steer": "multiply"}, of="lm_steer")
+    table = variants.table(
+        pd.concat([base(), both(0.3, 11), lost, unscored]), [("lm_steer", "multiply")], of="lm_steer"
+    )
     # A tenth of the four fifths that have a score is dropped.
     assert cell(table, method="lm_steer", metric="perplexity").left_out == pytest.approx(1 - 0.8 * 0.9)
     assert cell(table, method="lm_steer", metric="mean_toxicity").left_out == 0
@@ -559,19 +561,19 @@ def test_what_texts_a_value_leaves_out_stands_beside_it():
 
 def test_captions_say_where_data_are_samples_and_where_base_rests_on_other_texts():
     steer = both(0.3, 11, data="sample")
-    table = variants.table(pd.concat([base(), steer]), {"lm_steer": "multiply"}, of="lm_steer")
+    table = variants.table(pd.concat([base(), steer]), [("lm_steer", "multiply")], of="lm_steer")
     text = caption(variants, table)
     assert "This rests on sample data (all steers)" in text and "unsteered points rest" not in text
     off = steer.assign(base=steer.base * 1.1)
     other = both(0.2, 12, method="other")
-    table = variants.table(pd.concat([base(), off, other]), {"lm_steer": "multiply", "other": "add"}, of="lm_steer")
+    table = variants.table(pd.concat([base(), off, other]), [("lm_steer", "multiply"), ("other", "add")], of="lm_steer")
     assert "differs by up to 9.1 %" in caption(variants, table)
 
 
 def test_the_unsteered_model_is_shown_on_the_texts_that_all_steers_share():
     off = both(0.3, 11)
     off = off.assign(base=off.base * 1.1, n=7)
-    table = variants.table(pd.concat([base(), off]), {"lm_steer": "multiply"}, of="lm_steer")
+    table = variants.table(pd.concat([base(), off]), [("lm_steer", "multiply")], of="lm_steer")
     shown = table[(table.method == "base") & (table.metric == "mean_toxicity") & (table.seed == "all")].iloc[0]
     assert shown.value == pytest.approx(off[(off.metric == "mean_toxicity") & (off.seed == "all")].base.iloc[0])
     assert shown.n == 7 and np.isnan([shown.low, shown.high]).all()

@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import DynamicCache, PreTrainedModel, StaticCache
 
 from steerlab.positions import PositionError
-from steerlab.sites import Site, SiteError, Where, capture, edit, layer_index, modules, prompt
+from steerlab.sites import Site, SiteError, Where, capture, edit, first_blocks, layer_index, modules, prompt
 from steerlab.tiny_models import FAMILIES
 from tests.laws.subjects import LAYERS, every_site, tiny_model
 
@@ -292,6 +292,19 @@ def test_logits_to_keep_cuts_where_at_the_head_and_at_the_logits(llama: PreTrain
 
 
 # ---- modules ----
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_first_blocks_alone_give_what_they_give_in_the_whole_model(family: str) -> None:
+    model, site = tiny_model(family), Site("block_output", 1)
+    tree = list(model.named_modules())
+    with torch.no_grad(), capture(model, [site]) as whole:
+        model(IDS)
+    with torch.no_grad(), first_blocks(model, 2), capture(model, [site]) as cut:
+        assert len(list(model.named_modules())) < len(tree)
+        model(IDS, use_cache=False)
+    assert torch.equal(cut[site], whole[site])
+    assert list(model.named_modules()) == tree
 
 
 def test_modules_are_swapped_and_put_back_also_after_an_error(llama: PreTrainedModel) -> None:
