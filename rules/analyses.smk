@@ -243,7 +243,7 @@ rule read_attributes:
     benchmark:
         names.benchmark(names.LATENT_READING)
     conda:
-        "../envs/scores.yaml"
+        "../envs/torch.yaml"
     threads: x.config["threads"]
     resources:
         gpu=x.gpu,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from steerlab import experiment
+from steerlab import experiment, latentqa_data
 from steerlab.experiment import plan
 
 CONFIG = Path("config.yaml")
@@ -27,6 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _add_evaluate(commands.add_parser("evaluate", help="a model, steered or not, on tasks of lm-evaluation-harness"))
     _add_chat(commands.add_parser("chat", help="ask a model and see its answers without and with a steer"))
     _add_read(commands.add_parser("read", help="ask a reader (LatentQA's decoder) about a model's states of a dialog"))
+    latentqa_data.add(
+        commands.add_parser("latentqa-data", help="make data in LatentQA's schemas with a model behind an endpoint")
+    )
     chosen = parser.parse_args(arguments)
     chosen.run(chosen)
 

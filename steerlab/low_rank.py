@@ -18,28 +18,43 @@ from steerlab import sites
 
 ADAPTER = "default"  # peft names each set of weights that a layer holds; a layer here holds one
 ATTENTION = {"attn", "self_attn", "attention"}  # what the families call the module that holds the projections
-Part = Literal["attention", "blocks"]
+# What makes queries and values; of families where one product makes both, that one, which makes keys as well.
+QUERIES_AND_VALUES = {"q_proj", "v_proj", "c_attn", "query_key_value"}
+Part = Literal["attention", "queries_and_values", "mlp", "blocks"]
 
 Layers = dict[str, lora.Linear]
 
 
-def adapted_paths(model: Any, targets: Sequence[str] | None = None, part: Part = "attention") -> list[str]:
-    """Paths of the linear modules with these last names, or of all in every block's attention or in all of the block.
+def adapted_paths(
+    model: Any, targets: Sequence[str] | None = None, part: Part = "attention", layers: Sequence[int] | None = None
+) -> list[str]:
+    """Paths of the linear modules with these last names, or of all in that part of every block.
 
-    Raises ValueError where the model has none, and for the head, which gives the logits that the loss is about.
+    layers: of these blocks alone. Raises ValueError where the model has none, and for the head, which gives the logits
+    that the loss is about.
     """
     linear = {path: path.split(".") for path, each in model.named_modules() if isinstance(each, nn.Linear | Conv1D)}
     if targets is not None:
         found = [path for path, names in linear.items() if names[-1] in targets]
-    elif part == "attention":
-        found = [path for path, names in linear.items() if ATTENTION & set(names[:-1])]
     else:
         blocks = sites.family(model).blocks + "."
-        found = [path for path in linear if path.startswith(blocks)]
+        inside = {path: names for path, names in linear.items() if path.startswith(blocks)}
+        found = [path for path, names in inside.items() if _is_of(part, names)]
+    if layers is not None:
+        starts = tuple(f"{sites.family(model).blocks}.{layer}." for layer in layers)
+        found = [path for path in found if path.startswith(starts)]
     if not found or "lm_head" in found:
         known = ", ".join(sorted({names[-1] for names in linear.values()} - {"lm_head"}))
-        raise ValueError(f"LoRA's targets {targets} do not serve in {type(model).__name__}; choose of {known}")
+        raise ValueError(f"LoRA's targets {targets or part} do not serve in {type(model).__name__}; choose of {known}")
     return found
+
+
+def _is_of(part: Part, names: Sequence[str]) -> bool:
+    """Whether the linear module with these names on its path is of that part of its block."""
+    in_attention = bool(ATTENTION & set(names[:-1]))
+    if part == "queries_and_values":
+        return in_attention and names[-1] in QUERIES_AND_VALUES
+    return part == "blocks" or in_attention == (part == "attention")
 
 
 def fresh(
@@ -93,6 +108,22 @@ def tensors_of(layers: Layers) -> dict[str, Tensor]:
 def named(layers: Layers) -> dict[str, nn.Parameter]:
     """The factors themselves."""
     return {f"{path}.{part}": each for path, made in layers.items() for part, each in zip("AB", factors(made))}
+
+
+def redirected(tensors: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+    """Factors of changes B A with random directions on both sides and the singular values of the given ones."""
+    found = {}
+    for path in paths_of(tensors):
+        found[f"{path}.A"] = _redirected(tensors[f"{path}.A"].T, generator).T.contiguous()
+        found[f"{path}.B"] = _redirected(tensors[f"{path}.B"], generator)
+    return found
+
+
+def _redirected(factor: Tensor, generator: torch.Generator) -> Tensor:
+    """Q' R for factor = Q R, (size, rank), with Q' random and orthonormal."""
+    R = torch.linalg.qr(factor.double()).R
+    drawn = torch.randn(len(factor), len(R), generator=generator, dtype=torch.float64)
+    return (torch.linalg.qr(drawn).Q @ R).float()
 
 
 def paths_of(tensors: Mapping[str, Tensor]) -> list[str]:

@@ -21,12 +21,12 @@ LABELS = ("Loss with own states minus\nloss without, nats a token", "Share that 
 
 _OWN, _PROBE = style.COLOURS["latentqa"], marks.GREY
 _LOOKS = {  # of a quantity: colour, marker, face, name
-    "true_minus_shuffled": (_OWN, "o", _OWN, "minus that with another label's states"),
-    "true_minus_none": (_OWN, "s", "white", "minus that with no states"),
-    "exact": (_OWN, "o", _OWN, "(right) decoder's one-word answers"),
-    "probe": (_PROBE, "D", _PROBE, "(right) linear probe on the same states"),
+    "true_minus_shuffled": (_OWN, "o", _OWN, "minus another label's states"),
+    "true_minus_none": (_OWN, "s", "white", "minus no states"),
+    "exact": (_OWN, "o", _OWN, "one-word answers (right)"),
+    "probe": (_PROBE, "D", _PROBE, "linear probe (right)"),
 }
-_LINE, _STEP = 0.36, 0.36  # inches a row; and how far below its first mark the second one is, in rows
+_LINE, _STEP = 0.42, 0.36  # inches a row; and how far below its first mark the second one is, in rows
 
 
 def table(
@@ -53,7 +53,7 @@ def plot(table: pd.DataFrame) -> Figure:
     settings = [name for name in SETTINGS if name in set(table.setting)]
     parts = [part for part in latent_reading.PARTS.values() if part in set(table.part)]
     with style.context():
-        figure, axes = style.panels(2, height=1.2 + _LINE * len(settings) * (len(parts) + 1))
+        figure, axes = style.panels(2, height=1.4 + _LINE * len(settings) * (len(parts) + 1))
         y, ticks = -1.0, {}
         for setting in settings:
             y += 1.0
@@ -71,12 +71,14 @@ def plot(table: pd.DataFrame) -> Figure:
                         _points(panel, rows[rows.quantity == quantity], y + place * _STEP, quantity)
         axes[0].set_yticks(list(ticks), list(ticks.values()))
         axes[0].set_ylim(y + 0.9, -0.6)
+        axes[0].set_zorder(1)  # so that a heading may run on over the next panel
+        axes[0].patch.set_visible(False)
         for panel, label in zip(axes, LABELS, strict=True):
             _dress(panel, label)
         axes[1].set_xlim(-0.04, 1.04)
         drawn = [quantity for quantity in _LOOKS if quantity in set(table.quantity)]
         handles = [marks.pooled_handle(_LOOKS[each][3], **_look(each)) for each in drawn]
-        chance = marks.pooled_handle("(right) the probe's chance", linestyle="none", marker="|", markersize=10)
+        chance = marks.pooled_handle("the probe's chance", linestyle="none", marker="|", markersize=10)
         marks.legend(figure, [*handles, *([chance] if "probe" in drawn else []), *marks.seed_handle(table)])
     return figure
 
@@ -117,7 +119,7 @@ def _points(panel: Axes, rows: pd.DataFrame, y: float, quantity: str) -> None:
     look = _look(quantity) | {"markersize": style.POOLED_SIZE, "linestyle": "none"}
     panel.plot(pooled.value, [y] * len(pooled), zorder=3, **look)
     panel.plot(
-        seeds.value, [y + 0.15] * len(seeds), "o", color=colour, alpha=0.6, markersize=style.SEED_SIZE,
+        seeds.value, [y + 0.17] * len(seeds), "o", color=colour, alpha=0.6, markersize=style.SEED_SIZE,
         markeredgewidth=0, zorder=1,
     )  # fmt: skip
     chance = pooled.chance.dropna()

@@ -1,4 +1,4 @@
-"""The training of a decoder: steps that can be killed at any moment and go on to the same bytes.
+"""The training of a decoder, or through one: steps that can be killed at any moment and go on to the same bytes.
 
 Everything random is keyed and not carried along: the order of the batches is drawn once from the seed, and the dropout
 of a batch from (seed, step, its place in the step). So a step depends on its number and on the tensors before it, and
@@ -33,8 +33,8 @@ Batch = list[int]
 @dataclass(frozen=True)
 class Steps:
     """What happens when. batches: for every update those whose mean loss it lowers. learning_rate falls to 0 along a
-    cosine; every, checkpoint_every: updates between two looks at the held-out loss, and between two checkpoints.
-    keep: the tensors after the last update, or those with the lowest held-out loss."""
+    cosine, or without it stays; every, checkpoint_every: updates between two looks at the held-out loss, and between
+    two checkpoints. keep: the tensors after the last update, or those with the lowest held-out loss."""
 
     batches: Sequence[Sequence[Batch]]
     learning_rate: float
@@ -43,6 +43,8 @@ class Steps:
     every: int
     checkpoint_every: int
     keep: str = "last"
+    cosine: bool = True
+    what: str = "decoder"  # is trained, for the progress bar
 
 
 def train(
@@ -66,8 +68,8 @@ def train(
     if checkpoints is not None:
         state.resume(checkpoints)
     total, follow = len(steps.batches), _tracker(tracker)
-    for step in progress(range(len(state.rows), total), total=total - len(state.rows), desc="decoder", unit="step"):
-        rate = steps.learning_rate * (1 + cos(pi * step / total)) / 2
+    for step in progress(range(len(state.rows), total), total=total - len(state.rows), desc=steps.what, unit="step"):
+        rate = steps.learning_rate * ((1 + cos(pi * step / total)) / 2 if steps.cosine else 1)
         adam.param_groups[0]["lr"] = rate
         loss = _descend(list(parameters.values()), adam, steps, step, differentiate)
         if not isfinite(loss):
@@ -168,7 +170,7 @@ class _State:
             self.adam.state[parameter] = {"step": torch.tensor(float(len(self.rows)))} | {
                 part: tensors[f"{part} {name}"].to(parameter.device) for part in ("exp_avg", "exp_avg_sq")
             }
-        log.info("the decoder's training goes on after update %d", len(self.rows))
+        log.info("the training goes on after update %d", len(self.rows))
 
 
 def _file(folder: Path, step: int) -> Path:

@@ -8,50 +8,29 @@ values (`targets`), and the strength s scales the change, so that 0 is the base 
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
-from math import inf
-from pathlib import Path
-from typing import Any, ClassVar, Self
-from weakref import WeakKeyDictionary
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from steerlab import low_rank, sites
 from steerlab.data.splits import fitted_and_judging
 from steerlab.language_modelling import Text, batches, mean_loss
 from steerlab.low_rank import Layers, adapted_paths
 from steerlab.methods import steer_files
-from steerlab.methods.protocol import Activations, check_strength
-from steerlab.models import ModelHandle, Tokenizer, encode, identity, token_ends
+from steerlab.methods.low_rank_steer import LowRankSteer
+from steerlab.methods.protocol import Activations
+from steerlab.models import ModelHandle, Tokenizer, encode, token_ends
 from steerlab.progress import progress
-from steerlab.sites import Site
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class LoRA:
-    """tensors: float32, of each adapted module `<path>.A`, (rank, in), and `<path>.B`, (out, rank)."""
-
-    tensors: Mapping[str, Tensor]
-    record: steer_files.Record
-    _made: WeakKeyDictionary[nn.Module, Layers] = field(default_factory=WeakKeyDictionary, init=False, repr=False)
-
-    strengths: ClassVar[tuple[float, float]] = (0.0, inf)
-
-    @property
-    def sites(self) -> tuple[Site, ...]:
-        return ()
-
-    @property
-    def paths(self) -> list[str]:
-        """The adapted modules."""
-        return low_rank.paths_of(self.tensors)
+class LoRA(LowRankSteer):
+    """See `LowRankSteer` for what it holds, and how it is attached."""
 
     @classmethod
     def fit(
@@ -97,54 +76,6 @@ class LoRA:
             sites=(),
         )  # fmt: skip
         return cls(tensors, record)
-
-    def attached(self, model: PreTrainedModel, strength: float = 1.0) -> AbstractContextManager[None]:
-        check_strength(strength, self.strengths)
-        steer_files.check_model(self.record, identity(model))
-        return self._attached(model, strength) if strength else nullcontext()
-
-    @contextmanager
-    def _attached(self, model: PreTrainedModel, strength: float) -> Iterator[None]:
-        layers = self._layers(model)
-        for layer in layers.values():
-            layer.scaling[low_rank.ADAPTER] = strength * self.record.config["alpha"] / self.record.config["rank"]
-        with sites.modules(model, layers):
-            yield
-
-    def _layers(self, model: PreTrainedModel) -> Layers:
-        """peft's layers around the model's own, made once as long as those stay where they are."""
-        made = self._made.get(model, {})
-        if not (made and low_rank.fit_in(made, model)):
-            config = self.record.config
-            made = self._made[model] = low_rank.filled(model, self.tensors, config["rank"], config["alpha"])
-        return made
-
-    def save(self, folder: Path) -> None:
-        steer_files.save(folder, self.record, dict(self.tensors))
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        record, tensors = steer_files.read(folder)
-        return cls(tensors, record)
-
-    def with_random_directions(self, generator: torch.Generator) -> Self:
-        """The control: every change B A gets random directions on both sides and keeps its singular values."""
-        tensors = {}
-        for path in self.paths:
-            tensors[f"{path}.A"] = _redirected(self.tensors[f"{path}.A"].T, generator).T.contiguous()
-            tensors[f"{path}.B"] = _redirected(self.tensors[f"{path}.B"], generator)
-        return type(self)(tensors, self.record.with_config(random=True))
-
-    def scaled(self, factor: float) -> Self:
-        """The steer whose change of the weights is `factor` times this one's."""
-        return type(self)(self.tensors, self.record.with_config(alpha=self.record.config["alpha"] * factor))
-
-
-def _redirected(factor: Tensor, generator: torch.Generator) -> Tensor:
-    """Q' R for factor = Q R, (size, rank), with Q' random and orthonormal."""
-    R = torch.linalg.qr(factor.double()).R
-    drawn = torch.randn(len(factor), len(R), generator=generator, dtype=torch.float64)
-    return (torch.linalg.qr(drawn).Q @ R).float()
 
 
 # ---- training ----

@@ -75,11 +75,13 @@ class NetworkScorer:
         return np.array([scores[text] for text in texts], dtype=np.float64)
 
 
-def answers(service: Service, texts: Sequence[str], store: Path, *, quota: float) -> dict[str, Answer]:
+def answers(
+    service: Service, texts: Sequence[str], store: Path, *, quota: float, setting: str | None = None
+) -> dict[str, Answer]:
     """The answer to every distinct text, from the cache or the service.
 
-    store: the folder of the cache; quota: requests a second. Raises ServiceStopped with one line; what was answered
-    until then is in the cache, as it is after a Ctrl-C.
+    store: the folder of the cache; quota: requests a second; setting: what sets it (default: scores.<service>.quota).
+    Raises ServiceStopped with one line; what was answered until then is in the cache, as it is after a Ctrl-C.
     """
     distinct = list(dict.fromkeys(texts))
     with ScoreCache(store / FILE) as cache:
@@ -88,7 +90,7 @@ def answers(service: Service, texts: Sequence[str], store: Path, *, quota: float
         missing = [text for text in distinct if text not in found]
         cache.add(service.question, refused := _refused_unasked(service, missing))
         missing = [text for text in missing if text not in refused]
-        asked = _Asking(service, cache, store, quota).all(missing) if missing else {}
+        asked = _Asking(service, cache, store, quota, setting).all(missing) if missing else {}
     return found | refused | asked
 
 
@@ -109,8 +111,11 @@ def _refused_unasked(service: Service, texts: Sequence[str]) -> dict[str, Answer
 class _Asking:
     """One pass over texts that are not in the cache: threads that ask, and this thread, which writes."""
 
-    def __init__(self, service: Service, cache: ScoreCache, store: Path, quota: float) -> None:
+    def __init__(
+        self, service: Service, cache: ScoreCache, store: Path, quota: float, setting: str | None = None
+    ) -> None:
         self._service, self._cache = service, cache
+        self._setting = setting or f"scores.{service.name}.quota"
         self._stopped = threading.Event()
         self._quota = Quota(store / f"{service.name}.quota", quota, self._stopped)
         self._claims = Claims(store / f"{service.name}.claims")
@@ -225,7 +230,7 @@ class _Asking:
             return error
         name = self._service.name
         if error.throttled:
-            what = f"too fast for {PATIENCE / 60:.0f} minutes; the quota is spent, or less than scores.{name}.quota"
+            what = f"too fast for {PATIENCE / 60:.0f} minutes; the quota is spent, or less than {self._setting}"
         else:
             what = f"no score in {ATTEMPTS} attempts ({error}); it seems to be down"
         return ServiceStopped(f"{name}: {what}; run again later, what was answered is in the cache")

@@ -6,7 +6,11 @@ from urllib.parse import urlsplit
 
 PERSPECTIVE = "https://commentanalyzer.googleapis.com"
 PERSPECTIVE_VERSION = "v1alpha1"  # of the API; its models have none
-KEYS = {"perspective": "PERSPECTIVE_API_KEY", "moderation": "MODERATION_API_KEY"}  # environment variables
+KEYS = {  # environment variables
+    "perspective": "PERSPECTIVE_API_KEY",
+    "moderation": "MODERATION_API_KEY",
+    "chat_completions": "CHAT_COMPLETIONS_API_KEY",
+}
 
 
 def version(service: str, settings: Mapping[str, Any]) -> str:
@@ -14,7 +18,7 @@ def version(service: str, settings: Mapping[str, Any]) -> str:
 
     settings: of the service, as the configuration has them. Perspective's own host goes without saying.
     """
-    if service == "moderation":
+    if service in ("moderation", "chat_completions"):
         return f"{settings['model']}@{_place(settings['base_url'])}"
     place = _place(settings["address"])
     return PERSPECTIVE_VERSION if place == _place(PERSPECTIVE) else f"{PERSPECTIVE_VERSION}@{place}"

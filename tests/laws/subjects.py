@@ -5,6 +5,7 @@ A method registered later is a subject as soon as it has its line in the registr
 
 import functools
 import inspect
+import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -18,8 +19,10 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from steerlab import activations, models, sites
-from steerlab.experiment.registry import METHODS, Method
+from steerlab.data.control_rows import crossed
+from steerlab.experiment.registry import METHODS, RANDOMISED, Method
 from steerlab.methods import load_class
+from steerlab.methods.latentqa import Decoder
 from steerlab.methods.protocol import Origin, Steer
 from steerlab.models import ModelHandle
 from steerlab.sites import SCOPES, Edit, Site, Where
@@ -29,7 +32,14 @@ LAYERS = 3
 METHOD_FAMILIES = ("gpt2", "llama")  # learned positions and a bias everywhere; rotary and grouped queries
 WEIGHTS = {"toxicity": 1.0, "sentiment": 0.5}  # of a composition
 _TEMPORARY = tempfile.TemporaryDirectory(prefix="steerlab-laws-")  # gone when the tests end
-STEERS = tuple(name for name, method in METHODS.items() if method.steer is not None)
+CONTROL = "steerlab.methods.latentqa_control:LatentQAControl"
+LINES = METHODS | {  # a control is learnt through a reader, and no rule trains one
+    "latentqa": Method(CONTROL, needs="qa_pairs", trains_through_model=True),
+    "random_latentqa": Method(CONTROL, derived_from="latentqa", derive=RANDOMISED),
+}
+STEERS = tuple(name for name, method in LINES.items() if method.steer is not None)
+CHAT = "{% for m in messages %}[{{ m.role }}]{{ m.content }}<|endoftext|>{% endfor %}"
+CHAT += "{% if add_generation_prompt %}[assistant]{% endif %}"
 
 
 @functools.cache
@@ -71,9 +81,12 @@ def training_texts() -> pd.DataFrame:
 
 def fit(method: str, family: str, seed: int = 0) -> Steer:
     """A registered method fitted on the training texts, or derived from one that is, by its default hyperparameters."""
-    line = METHODS[method]
+    line = LINES[method]
     if line.derived_from:
         return _derived(line, family, seed)
+    if line.needs == "qa_pairs":
+        data = crossed([[{"role": "user", "content": text}] for text in training_texts().text], [("How?", "Well.")])
+        return load_class(line.steer).fit(chatting(family), data, None, seed=seed, reader=reader(family))
     model, data = handle(family), training_texts()
     captured = None
     if line.captures:
@@ -82,6 +95,22 @@ def fit(method: str, family: str, seed: int = 0) -> Steer:
 
 
 fitted = functools.cache(fit)
+
+
+@functools.cache
+def chatting(family: str) -> ModelHandle:
+    """The tiny model with a chat template."""
+    folder = Path(tempfile.mkdtemp(dir=_TEMPORARY.name)) / "model"
+    shutil.copytree(handle(family).folder, folder)
+    (folder / "chat_template.jinja").write_text(CHAT)
+    return ModelHandle(folder)
+
+
+@functools.cache
+def reader(family: str) -> Decoder:
+    """A decoder of the tiny model that has hardly learnt to read."""
+    data = crossed([[{"role": "user", "content": text}] for text in training_texts().text], [("How?", "So so.")])
+    return Decoder.fit(chatting(family), data, seed=0, updates=2, batch_rows=2)
 
 
 def _derived(line: Method, family: str, seed: int) -> Steer:

@@ -19,7 +19,7 @@ def steerlab(*arguments: str, cwd=ROOT) -> subprocess.CompletedProcess[str]:
 
 def test_plan_counts_the_cells_of_the_default():
     printed = steerlab("plan").stdout
-    assert "48 cells, at most 8,316 continuations and 171,216 new tokens, answers to 1,292 questions" in printed
+    assert "46 cells, at most 6,696 continuations and 138,816 new tokens, answers to 1,244 questions" in printed
 
 
 def test_plan_merges_overlays_as_snakemake_does(tmp_path):
@@ -29,7 +29,7 @@ def test_plan_merges_overlays_as_snakemake_does(tmp_path):
         "tasks: {toxicity: {prompts: {test: 10}}}\n"
     )
     printed = steerlab("plan", "--configfile", str(overlay)).stdout
-    assert "2 cells, at most 100 continuations and 2,000 new tokens" in printed
+    assert "2 cells, at most 88 continuations and 1,760 new tokens" in printed
 
 
 def test_errors_are_one_line(tmp_path):
@@ -49,7 +49,7 @@ def test_plan_says_what_to_ask_perspective_for_over_all_presets():
     lines = {
         line.split("  ")[0]: line.split() for line in steerlab("plan", "--perspective").stdout.splitlines() if line
     }
-    assert lines["config.yaml"][1:4] == ["7,428", "2.1", "2026-12-29"]  # more but for the sentiment continuations
+    assert lines["config.yaml"][1:4] == ["5,808", "1.7", "2026-12-29"]  # more but for the sentiment continuations
     assert "paper-lm_steer + paper-lm_steer-sizes" in lines  # a preset behind the one that its name extends
     assert "tiny" not in lines and "perspective" not in lines  # random models; the same texts as the default
 
