@@ -45,6 +45,7 @@ rule models:
 rule steers:
     input:
         x.steers,
+        x.readers,
 
 
 rule metrics:
@@ -72,6 +73,6 @@ rule cogsteer:
         x.figures("cogsteer"),
 
 
-rule figures:
+rule latentqa:
     input:
-        x.figures(),
+        x.figures("latentqa"),

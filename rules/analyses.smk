@@ -2,7 +2,7 @@
 # official code's own continuations, where a mirror holds them; and how far the toxicity scorers agree with Perspective,
 # where its scores are there. And how well probes tell answers of the test questions apart, what edits do to norms,
 # what steers cost on ordinary text, and what they do to a model's reasoning.
-# And how a model's layers go with readers' eye movements.
+# And how a model's layers go with readers' eye movements, and what a decoder reads out of its states.
 
 
 rule interpret_steer:
@@ -229,3 +229,28 @@ rule correlate_eye_tracking:
         code=x.code("correlate_eye_tracking"),
     script:
         "../scripts/correlate_eye_tracking.py"
+
+
+rule read_attributes:
+    input:
+        reader=names.READER,
+        model=names.MODEL,
+        table=names.TABLE.format(task="latent_reading"),
+    output:
+        rows=names.LATENT_READING,
+    log:
+        names.log(names.LATENT_READING),
+    benchmark:
+        names.benchmark(names.LATENT_READING)
+    conda:
+        "../envs/torch.yaml"
+    threads: x.config["threads"]
+    resources:
+        gpu=x.gpu,
+        mem_mb=x.config["mem_mb"],
+        runtime=x.config["runtime"],
+    params:
+        spec=lambda w: x.spec("read_attributes", w.items()),
+        code=x.code("read_attributes"),
+    script:
+        "../scripts/read_attributes.py"

@@ -17,6 +17,7 @@ wildcard_constraints:
     task=r"[^/]+",
     split="dev|test",
     part="fitted|test",
+    setting="visible|masked",
     seed=r"\d+",
     source=r"[^/]+",
     door=r"[^/]+",

@@ -24,3 +24,8 @@ rule plot_figure:
         code=lambda w: x.code("plot_figure", figure=w.figure),
     script:
         "../scripts/plot_figure.py"
+
+
+rule figures:
+    input:
+        x.figures(),

@@ -1,5 +1,5 @@
 # In: a model, a task's training texts and their activations; or steers that others are made from. Out: what a method
-# learnt, one folder a seed.
+# learnt, one folder a seed. And LatentQA's readers of states, from dialogs with questions about them.
 
 
 rule train_steer:
@@ -55,3 +55,27 @@ rule derive_steer:
         code=lambda w: x.code("derive_steer", method=w.method),
     script:
         "../scripts/derive_steer.py"
+
+
+rule train_reader:
+    input:
+        model=names.MODEL,
+        table=names.TABLE.format(task="latent_reading"),
+    output:
+        reader=directory(names.READER),
+    log:
+        names.log(names.READER),
+    benchmark:
+        names.benchmark(names.READER)
+    conda:
+        "../envs/torch.yaml"
+    threads: x.config["threads"]
+    resources:
+        gpu=x.gpu,
+        mem_mb=x.config["mem_mb"],
+        runtime=x.config["runtime"],
+    params:
+        spec=lambda w: x.spec("train_reader", w.items()),
+        code=x.code("train_reader"),
+    script:
+        "../scripts/train_reader.py"

@@ -35,11 +35,12 @@ def _read(inputs: dict[str, list[Path]], figure: str) -> dict[str, object]:
     if "steers" in inputs:
         found["parameters"] = parameters.counted(inputs["steers"], inputs["models"])
     if "interpretation" in inputs:
-        for name in INTERPRETED[figure]:
+        for name in INTERPRETED.get(figure, [figure]):  # whose tokens may be "nan"
             found[name] = pd.read_csv(inputs["interpretation"][0] / f"{name}.csv", **AS_WRITTEN)
-    for kind in ("grid", "accuracies", "coverage", "norms", "texts", "questions", "curves", "comparisons", "costs"):
-        if kind in inputs:
-            found[kind] = pd.concat(map(pd.read_csv, inputs[kind]), ignore_index=True)
+    for kind in KINDS & set(inputs):
+        found[kind] = pd.concat(map(pd.read_csv, inputs[kind]), ignore_index=True)
+    if "training" in inputs:
+        found["training"] = parameters.training(inputs["training"])
     if "reading" in inputs:
         found["choice"] = json.loads(inputs["reading"][0].read_text())
     if figure == "calibration":
@@ -49,10 +50,9 @@ def _read(inputs: dict[str, list[Path]], figure: str) -> dict[str, object]:
     return found
 
 
-TEXTS = ["evidence", "guesses"]
-INTERPRETED = {"directions": ["directions"], "spectrum": ["spectrum", "coordinates"], "evidence": TEXTS}
-EMPTY = {"evidence": [""], "toxicity": [""]}
-AS_WRITTEN = {"dtype": {"token": str}, "keep_default_na": False, "na_values": EMPTY}  # tokens may be "nan"
+KINDS = {"grid", "accuracies", "coverage", "norms", "texts", "questions", "curves", "comparisons", "costs", "reads"}
+INTERPRETED = {"spectrum": ["spectrum", "coordinates"], "evidence": ["evidence", "guesses"]}
+AS_WRITTEN = {"dtype": {"token": str}, "keep_default_na": False, "na_values": {"evidence": [""], "toxicity": [""]}}
 
 if "snakemake" in globals():
     with job(snakemake) as j:

@@ -18,7 +18,7 @@ import pandas as pd
 from jinja2 import TemplateError
 
 from steerlab.activations import Row
-from steerlab.models import ModelError, Tokenizer, opens_with_bos
+from steerlab.models import NO_CHAT, ModelError, Tokenizer, opens_with_bos
 
 Turns = Sequence[Mapping[str, str]]
 
@@ -55,6 +55,17 @@ def reads(tokenizer: Tokenizer, data: pd.DataFrame, *, official_code: bool = Fal
     which = [places.setdefault(key, len(places)) for key in zip(data["turns"], data["hidden"].astype(int))]
     made = [read(tokenizer, json.loads(turns), hidden, official_code=official_code) for turns, hidden in places]
     return made, which
+
+
+def of_setting(table: pd.DataFrame, setting: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows that readers are fitted on and chosen by, those of dev first, and the rows of test.
+
+    setting: "masked" hides the turns that the table says, "visible" none. As dev rows come first, the states that are
+    captured of all fitted rows are, in their order, those of dev rows as well.
+    """
+    data = table.assign(hidden=0) if setting == "visible" else table
+    fitted, test = data[data["split"] != "test"], data[data["split"] == "test"]
+    return fitted.sort_values("split", kind="stable", ignore_index=True), test.reset_index(drop=True)
 
 
 def special_ids(tokenizer: Tokenizer) -> set[int]:
@@ -105,6 +116,6 @@ def _end_of(tokenizer: Tokenizer, turns: Turns, text: str, spans: Sequence[tuple
 
 def _render(tokenizer: Tokenizer, turns: Turns, prompt: bool) -> str:
     if tokenizer.chat_template is None:
-        raise ModelError("this model's tokenizer has no chat template; choose an instruction-tuned model")
+        raise ModelError(NO_CHAT)
     options: dict[str, Any] = {"tokenize": False, "add_generation_prompt": prompt}
     return tokenizer.apply_chat_template([dict(turn) for turn in turns], **options)

@@ -26,6 +26,10 @@ from steerlab.store import file_digest, write_json
 Tokenizer = Any  # transformers' fast tokenizers share no annotated base class that names what is used here
 
 RECORD = "model.json"
+NO_CHAT = (
+    "this model's tokenizer has no chat template; choose an instruction-tuned model, or give its entry under models "
+    "a chat_template"
+)
 
 
 class ModelError(ValueError):
@@ -168,7 +172,7 @@ def in_chat(tokenizer: Tokenizer, messages: Sequence[Mapping[str, str]]) -> str:
     Raises ModelError for a tokenizer without a chat template.
     """
     if tokenizer.chat_template is None:
-        raise ModelError("this model's tokenizer has no chat template; choose an instruction-tuned model")
+        raise ModelError(NO_CHAT)
     return tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
 
 
@@ -197,6 +201,7 @@ def prepare(definition: dict[str, Any], folder: Path, *, name: str, source: Path
     {"kind": "folder", "path"}; {"kind": "random", "family", "seed", "layers"}; {"kind": "rotated", "of", "seed"} with
     source = the other model's folder. `expect` (any kind, optional) states
     tokenizer facts that must hold: {"bos": 1, "eos": 2, "pad": 2, "encode": {"Hello world": [19556, 905]}}.
+    `chat_template` (any kind, optional): Jinja, in place of the tokenizer's own.
     folder: absent or empty. A caller who must not be seen half-way writes to a temporary folder and renames it.
     Raises ModelError with the reason; gguf needs the packages gguf and accelerate.
     """
@@ -207,6 +212,8 @@ def prepare(definition: dict[str, Any], folder: Path, *, name: str, source: Path
     if any(folder.iterdir()):
         raise ModelError(f"{folder} is not empty; give model {name!r} a new folder")
     origin = _KINDS[kind](definition, folder, name, source)
+    if "chat_template" in definition:
+        (folder / "chat_template.jinja").write_text(definition["chat_template"])
     _sign(folder, name=name, origin=origin)
     _check(folder, name=name, expect=definition.get("expect", {}))
 

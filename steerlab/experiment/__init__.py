@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from steerlab import layer_choices
 from steerlab.data import glue as glue_data
 from steerlab.data import sources
-from steerlab.experiment import codes, figures, glue, lookups, names, plan, resources, specs
+from steerlab.experiment import codes, figures, glue, latentqa, lookups, names, plan, resources, specs
 from steerlab.experiment.cells import Cell, Instance, all_cells, instance, swept_layers
 from steerlab.experiment.config import ConfigError, check
 from steerlab.experiment.registry import ANALYSED, FIGURES, METHODS, TASKS, Method
@@ -63,7 +63,7 @@ def _all_models(config: dict) -> list[str]:
     """The models of all cells and judges, and those that they are made from."""
     asked = [cell.model for cell in all_cells(config)] + [judge for judge in lookups.judges(config) if judge != "base"]
     asked += lookups.answer_judges(config).values()
-    asked += config["run"]["models"] if config["glue"]["tasks"] else []
+    asked += config["run"]["models"] if config["glue"]["tasks"] or config["latent_reading"]["corpora"] else []
     made_from = [config["models"][model]["of"] for model in asked if config["models"][model]["kind"] == "rotated"]
     return list(dict.fromkeys(asked + made_from))
 
@@ -95,7 +95,8 @@ class Experiment:
     def summary(self) -> str:
         """What is printed before a run: where models run, and how much is asked of them."""
         where = ", ".join(f"{key}: {self.config[key]}" for key in ("device", "dtype", "store"))
-        return f"{where}\nplan: {plan.summary(plan.counted(self.config))}{self.glue.summary}"
+        asked = plan.summary(plan.counted(self.config)) + self.glue.summary + latentqa.summary(self.config)
+        return f"{where}\nplan: {asked}"
 
     @property
     def glue(self) -> glue.Glue:
@@ -134,7 +135,7 @@ class Experiment:
 
     def spec(self, rule: str, wildcards: Iterable[tuple[str, str]] = ()) -> str:
         """Sorted JSON of exactly the leaves that change the bytes of the rule's output."""
-        room = glue if hasattr(glue, rule) else specs
+        room = next(room for room in (glue, latentqa, specs) if hasattr(room, rule))
         return json.dumps(getattr(room, rule)(self.config, self.doors, **dict(wildcards)), sort_keys=True)
 
     def code(self, rule: str, methods: Sequence[str] = (), **named: str) -> str:
@@ -332,6 +333,11 @@ class Experiment:
         """The steers of all cells and their seeds."""
         asked = [SimpleNamespace(**vars(cell), seed=seed) for cell in self.cells.values() for seed in cell.seeds]
         return list(dict.fromkeys(steer for w in asked for steer in self.steer_input(w)))
+
+    @property
+    def readers(self) -> list[str]:
+        """LatentQA's decoders of all models."""
+        return [reader for model in self.config["run"]["models"] for reader in latentqa.readers(self.config, model)]
 
     @property
     def metrics(self) -> list[str]:

@@ -5,7 +5,8 @@
 `statistics` and `reliability` (of a calibration), `accuracies` (of probes), `coverage` (of maps), `norms`,
 `texts` (ordinary ones under steers), `questions` (of reasoning, under steers), `curves` and `reading` (of eye
 movements, and the choice that goes by them),
-`comparisons` (of GLUE's classifiers), `costs` (of their training).
+`comparisons` (of GLUE's classifiers), `costs` (of their training), `reads` (what readers say of states),
+`training` (of readers).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from steerlab.data import sources
-from steerlab.experiment import glue, lookups, names
+from steerlab.experiment import glue, latentqa, lookups, names
 from steerlab.experiment.cells import Cell, all_cells, instance, is_chosen, seeds_of, swept_layers
 from steerlab.experiment.registry import FIGURES, METHODS, TASKS
 
@@ -98,7 +99,9 @@ def arguments(config: dict, model: str, figure: str) -> dict[str, Any]:
             return {"of": of, "labels": list(ablated(config, of).items()), "scorers": [lookups.LIKELIHOOD]}
         case "slim_coverage" | "eye_tracking":
             return {"model": model}
-        case "ordinary_text" | "reasoning":
+        case "reader_training":
+            return {"model": model}
+        case "ordinary_text" | "reasoning" | "latent_reading":
             return {"model": model, **config["metrics"]}
         case "glue":
             return {"model": model, "rule": config["glue"]["layer_rule"]}
@@ -280,6 +283,11 @@ def _glue(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
     return ({"comparisons": comparisons} if comparisons else {}) | ({"costs": costs} if costs else {})
 
 
+def _readers(config: dict, cells: Cells, model: str, kind: str, pattern: str) -> dict[str, list[str]]:
+    found = latentqa.readers(config, model, pattern)
+    return {kind: found} if found else {}
+
+
 _INPUTS = {
     "toxicity": _toxicity,
     "calibration": _calibration,
@@ -312,6 +320,8 @@ _INPUTS = {
     "reasoning": _reasoning,
     "eye_tracking": _eye_tracking,
     "glue": _glue,
+    "latent_reading": partial(_readers, kind="reads", pattern=names.LATENT_READING),
+    "reader_training": partial(_readers, kind="training", pattern=names.READER),
 }
 
 

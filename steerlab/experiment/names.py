@@ -2,6 +2,7 @@
 
 {method} is a method or a variant of one; {judge} the model whose perplexity is taken, "base" for the unsteered model;
 {intervention} what bends a frozen model for a classifier, in the blocks of {layers}: picked, random, all, none or one;
+{setting} what a decoder of states is shown, those of "visible" or of "masked" dialogs;
 {part} the labelled texts that a fit sees, "fitted", or those of the test split, "test".
 """
 
@@ -11,6 +12,7 @@ MODEL = "results/models/{model}"
 SCORER = "results/scorers/{scorer}"
 ACTIVATIONS = "results/activations/{model}/{task}/{part}/{site}-{positions}.json"
 STEER = "results/steers/{model}/{method}/{task}/{seed}"
+READER = "results/steers/{model}/latentqa/readers/{setting}/{seed}"
 CHOICE = "results/choices/{model}/{method}/{task}.json"
 SWEEP_CHOICE = "results/choices/{model}/{method}/layers/{task}.json"
 READING_CHOICE = "results/choices/{model}/eye_tracking.json"
@@ -29,6 +31,7 @@ NORMS = "results/analyses/{model}/norms/{task}/{seed}.csv"
 ORDINARY_TEXT = "results/analyses/{model}/ordinary_text/{task}/{seed}.csv"
 REASONING = "results/analyses/{model}/reasoning/{task}/{seed}.csv"
 EYE_TRACKING = "results/analyses/{model}/eye_tracking.csv"
+LATENT_READING = "results/analyses/{model}/latent_reading/{setting}/{seed}.csv"
 OFFICIAL_GRID = "results/analyses/official_grid.csv"
 CALIBRATION = "results/analyses/calibration/calibration.csv"
 RELIABILITY = "results/analyses/calibration/reliability.csv"

@@ -126,7 +126,7 @@ class Figure:
     """
 
     module: str
-    group: Literal["comparison", "lm_steer", "hpr", "slim", "cogsteer"]
+    group: Literal["comparison", "lm_steer", "hpr", "slim", "cogsteer", "latentqa"]
     across_models: bool = False
 
 
@@ -260,4 +260,6 @@ FIGURES = {
     "reasoning": Figure("steerlab.figures.reasoning", "cogsteer"),
     "eye_tracking": Figure("steerlab.figures.eye_tracking", "cogsteer"),
     "glue": Figure("steerlab.figures.glue", "cogsteer"),
+    "latent_reading": Figure("steerlab.figures.latent_reading", "latentqa"),
+    "reader_training": Figure("steerlab.figures.reader_training", "latentqa"),
 }

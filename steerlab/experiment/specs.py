@@ -294,8 +294,8 @@ def plot_figure(config: dict, doors: dict, *, model: str, figure: str) -> dict:
 
 def _sample_data(config: dict, doors: dict, figure: str) -> str:
     """What a caption says of sample data: nothing, that all is, or which part is."""
-    if figure == "eye_tracking":
-        corpora = task_sources(config, figure)
+    if table := READ_TABLES.get(figure):
+        corpora = task_sources(config, table)
         made_up = [corpus for corpus in corpora if doors[corpus] == "sample"]
         which = "" if made_up == corpora else f" in place of {' and '.join(made_up)}"
         return f"a synthetic sample{which}" if made_up else ""
@@ -305,6 +305,14 @@ def _sample_data(config: dict, doors: dict, figure: str) -> str:
         rests_on = _rests_on(config, figure)
     sample = [what for what, source in rests_on.items() if doors.get(source) == "sample"]
     return "sample data" + ("" if len(sample) == len(rests_on) else f" ({sample[0]})") if sample else ""
+
+
+# Figures of texts that are read and not asked about, and their tables.
+READ_TABLES = {
+    "eye_tracking": "eye_tracking",
+    "latent_reading": "latent_reading",
+    "reader_training": "latent_reading",
+}
 
 
 def _rests_on(config: dict, figure: str) -> dict[str, str]:
@@ -320,6 +328,7 @@ def figure_task(figure: str) -> str:
 
 # Figures without intervals, or whose intervals have a confidence of their own.
 WITHOUT_INTERVALS = ("calibration", "directions", "evidence", "spectrum", "slim_layers", "slim_kappa")
+WITHOUT_INTERVALS += ("reader_training",)
 
 
 GROUPS = {
@@ -328,6 +337,7 @@ GROUPS = {
     "hpr": "HPR and truthfulness",
     "slim": "SLIM",
     "cogsteer": "CogSteer",
+    "latentqa": "LatentQA",
 }
 
 

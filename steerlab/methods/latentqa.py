@@ -10,9 +10,9 @@ made for every token), states are computed once and kept on disk, and reading pa
 and values (`use_cache=False` patches anew at every step, as there; the answers are the same).
 """
 
-import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from csv import DictReader
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -39,7 +39,7 @@ from steerlab.patching import greedy, patched
 from steerlab.sites import Site
 
 READ_LAYER = 15 / 32  # the paper's block 15 of 32, as a share of the depth
-TRAINING = "training.json"
+TRAINING, COLUMNS = "training.csv", ["step", "loss", "learning_rate", "held_out_loss"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,12 +242,15 @@ class Decoder:
 
     def save(self, folder: Path) -> None:
         steer_files.save(folder, self.record, self.tensors)
-        store.write_json(folder / TRAINING, list(self.training))
+        rows = pd.DataFrame(list(self.training), columns=COLUMNS)
+        store.write_atomically(folder / TRAINING, lambda path: rows.to_csv(path, index=False))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         record, tensors = steer_files.read(folder)
-        return cls(tensors, record, tuple(json.loads((folder / TRAINING).read_text())))
+        with (folder / TRAINING).open() as file:
+            rows = [{name: float(value) if value else None for name, value in row.items()} for row in DictReader(file)]
+        return cls(tensors, record, tuple(rows))
 
 
 def captured(

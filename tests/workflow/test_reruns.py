@@ -29,6 +29,8 @@ CAPTURED += ["activations/*/truthfulness/*/attention_heads-last.json"]
 READING = ["analyses/tiny-llama/eye_tracking.csv"]
 EYE_TRACKING = ["data/eye_tracking.parquet"]
 LATENT_READING = ["data/latent_reading.parquet"]
+READERS = ["steers/tiny-llama/latentqa/readers/visible/0"]
+READ_OUT = ["analyses/tiny-llama/latent_reading/visible/0.csv"]
 INTERPRETED = ["analyses/tiny-llama/lm_steer/toxicity/0"]
 
 LEARNT = ["steers/tiny-llama/lm_steer*"]
@@ -89,7 +91,7 @@ PICKED_LAYER = [f"classifiers/tiny-llama/bottleneck/sst2/test/{name}/0.parquet" 
 COMPARED = ["metrics/tiny-llama/glue/sst2.csv"]
 GLUE_CHOICE = ["choices/tiny-llama/glue/*"]
 
-COMPUTE = CAPTURED + UNSTEERED + READING + CLASSIFIERS + OF_A_BLOCK
+COMPUTE = CAPTURED + UNSTEERED + READING + CLASSIFIERS + OF_A_BLOCK + READERS
 TEST_METRICS = ["metrics/*/toxicity/test.csv", "metrics/*/sentiment/test.csv"]
 PATTERNS = ("metrics/{cell}", "scores/{cell}perplexity-base*", "scores/{cell}texts*")
 MEASURED, PERPLEXITY, TEXTS = (unpicked(pattern) for pattern in PATTERNS)
@@ -104,6 +106,8 @@ OF_BASE_ANSWERS = ["scores/*/base/truthfulness/test/perplexity-base.parquet"]
 PROBES = ["analyses/tiny-llama/hpr/truthfulness/probes-0.csv"]
 ORDINARY_TEXT = ["analyses/tiny-llama/ordinary_text/truthfulness/0.csv"]
 REASONING = ["analyses/tiny-llama/reasoning/toxicity/0.csv"]
+
+LATENT = ["figures/tiny-llama/latent_reading.svg"]  # which takes the intervals itself
 
 ANOTHER_SEED = [*(f"steers/tiny-llama/{of}*/truthfulness/1" for of in ("hpr", "slim"))]
 ANOTHER_SEED += ["generations/tiny-llama/base/truthfulness/test/1.parquet"]
@@ -186,8 +190,8 @@ LEAVES = {
     "tasks.truthfulness.training": ("choices", TRUTHFULNESS),
     "tasks.truthfulness.preamble": ("harness", TRUTHFULNESS),
     "tasks.truthfulness.wording": ("Be honest. {text}", TRUTHFULNESS),
-    "activations.batch_rows": (3, CAPTURED),
-    "activations.shard_rows": (7, CAPTURED),
+    "activations.batch_rows": (3, CAPTURED + READERS),
+    "activations.shard_rows": (7, CAPTURED + READERS),
     "steers.lm_steer.adaptor": ("add", LEARNT),
     "steers.lm_steer.rank": (3, LEARNT),
     "steers.lm_steer.eps": (0.002, LEARNT),
@@ -333,6 +337,32 @@ LEAVES = {
     "latent_reading.rows.train": (20, LATENT_READING),
     "latent_reading.rows.dev": (3, LATENT_READING),
     "latent_reading.rows.test": (5, LATENT_READING),
+    "latentqa.settings": (["visible", "masked"], ["steers/tiny-llama/latentqa/readers/masked/0"]),
+    "latentqa.seeds": ([0, 1], ["steers/tiny-llama/latentqa/readers/visible/1"]),
+    "latentqa.batch_rows": (3, READ_OUT),
+    "latentqa.max_new_tokens": (3, READ_OUT),
+    "latentqa.questions": (["Who?"], REPORT),  # of the command line
+    "latentqa.checkpoint_every": (2, REPORT),
+    "latentqa.tracker": ("trackio", REPORT),
+    "latentqa.reader.rank": (3, READERS),
+    "latentqa.reader.alpha": (8, READERS),
+    "latentqa.reader.dropout": (0.1, READERS),
+    "latentqa.reader.targets": (["q_proj"], READERS),
+    "latentqa.reader.read_layer": (1, READERS),
+    "latentqa.reader.write_layer": (1, READERS),
+    "latentqa.reader.normalise": ("zscore", READERS),
+    "latentqa.reader.answer_role": ("reflect", READERS),
+    "latentqa.reader.last_answer_only": (False, READERS),
+    "latentqa.reader.official_code": (True, READERS),
+    "latentqa.reader.updates": (2, READERS),
+    "latentqa.reader.batch_rows": (3, READERS),
+    "latentqa.reader.accumulation": (2, READERS),
+    "latentqa.reader.learning_rate": (0.01, READERS),
+    "latentqa.reader.weight_decay": (0.1, READERS),
+    "latentqa.reader.max_tokens": (400, READERS),
+    "latentqa.reader.held_out": (0.2, READERS),
+    "latentqa.reader.held_out_every": (3, READERS),
+    "latentqa.reader.keep": ("last", READERS),
     "glue.tasks": (["sst2", "rte"], ["data/raw/glue_rte/hub"]),
     "glue.interventions": (["bottleneck", "prefix"], ["classifiers/tiny-llama/prefix/sst2/*"]),
     "glue.layers": (["picked", "random", "all", 1], ["classifiers/tiny-llama/bottleneck/sst2/test/1/0.parquet"]),
@@ -358,8 +388,8 @@ LEAVES = {
     "glue.prefix.learning_rate": (0.01, REPORT),
     "glue.adaption_prompt.length": (3, REPORT),
     "glue.adaption_prompt.learning_rate": (0.01, REPORT),
-    "metrics.resamples": (60, MEASURED + PROBES + COVERAGE + READING + COMPARED),
-    "metrics.confidence": (0.9, MEASURED + PROBES + COVERAGE + READING + COMPARED),
+    "metrics.resamples": (60, MEASURED + PROBES + COVERAGE + READING + COMPARED + LATENT),
+    "metrics.confidence": (0.9, MEASURED + PROBES + COVERAGE + READING + COMPARED + LATENT),
 }
 # What must change with a leaf, so that the configuration can be run.
 WITH = {
@@ -499,7 +529,9 @@ def figures(*names: str) -> list[str]:
 
 CHOSEN = (("lm_steer", "toxicity"), ("cogsteer", "toxicity"), ("hpr", "truthfulness"), ("slim", "truthfulness"))
 BY_LAYER = ["choices/tiny-llama/eye_tracking.json"]  # what sweeps choose follows from what they train
-CALIBRATED = ("probe_accuracy", "slim_coverage", "eye_tracking", "glue")  # of those whose inputs do not change
+OF_READERS = ("latent_reading", "reader_training")
+# Of the figures that are drawn by what calibrated scores need, those whose inputs do not change.
+CALIBRATED = ("probe_accuracy", "slim_coverage", "eye_tracking", "glue", *OF_READERS)
 # A file of the code: what is made anew first.
 MODULES = {
     "steerlab/sites.py": COMPUTE,
@@ -508,8 +540,8 @@ MODULES = {
     "steerlab/data/glue.py": GLUE_TABLE,
     "steerlab/metrics/glue.py": GLUE_CHOICE,
     "steerlab/models.py": ["models/tiny-llama"],
-    "steerlab/activations.py": CAPTURED + COGSTEER,
-    "steerlab/losses.py": LEARNT + COGSTEER,
+    "steerlab/activations.py": CAPTURED + COGSTEER + READERS,
+    "steerlab/losses.py": LEARNT + COGSTEER + READERS,
     "steerlab/methods/caa.py": [],
     "steerlab/methods/lm_steer.py": LEARNT,
     "steerlab/methods/random_direction.py": ["steers/*/random_*/*"],
@@ -520,7 +552,12 @@ MODULES = {
     "steerlab/methods/cogsteer.py": COGSTEER,
     "steerlab/methods/cogsteer_official.py": COGSTEER,
     "steerlab/streams.py": COGSTEER,
-    "steerlab/language_modelling.py": COGSTEER,
+    "steerlab/language_modelling.py": COGSTEER + READERS,
+    "steerlab/latent_reads.py": READERS,
+    "steerlab/methods/latentqa.py": READERS,
+    "steerlab/analyses/latent_reading.py": READ_OUT,
+    "steerlab/metrics/latent_reading.py": figures(*OF_READERS),
+    "steerlab/figures/latent_reading.py": figures(*OF_READERS),
     "steerlab/figures/variants.py": figures("cogsteer_variants"),
     "steerlab/figures/layer_sweep.py": figures("cogsteer_layers"),
     "steerlab/methods/settings.py": [
@@ -541,7 +578,9 @@ MODULES = {
     "steerlab/scores/classifier_files.py": [],
     "steerlab/tasks/toxicity.py": TOXICITY,
     "steerlab/tasks/sentiment.py": SENTIMENT,
-    "steerlab/metrics/bootstrap.py": [*MEASURED, *CALIBRATION, *PROBES, *COVERAGE, *READING, *GLUE_CHOICE],
+    "steerlab/metrics/bootstrap.py": [
+        *MEASURED, *CALIBRATION, *PROBES, *COVERAGE, *READING, *GLUE_CHOICE, *figures(*OF_READERS),
+    ],
     "steerlab/metrics/ranks.py": READING,
     "steerlab/analyses/word_states.py": READING,
     "steerlab/tasks/eye_tracking.py": EYE_TRACKING,

@@ -1,0 +1,32 @@
+"""Judge what a reader says of states: with a row's own states, with another row's, with none; and a linear probe."""
+
+from functools import partial
+from pathlib import Path
+
+from steerlab.job import job
+
+
+def run(*, reader: Path, model: Path, table: Path, rows: Path, spec: dict, store: Path) -> None:
+    """Write one row a table row and condition as CSV. spec: setting, batch_rows, max_new_tokens, seed, the states'."""
+    import pandas as pd
+
+    from steerlab import latent_reads
+    from steerlab.analyses import latent_reading
+    from steerlab.methods.latentqa import Decoder, captured
+    from steerlab.models import ModelHandle
+
+    handle = ModelHandle(model, device=spec["device"], dtype=spec["dtype"], attention=spec["attention"])
+    decoder = Decoder.load(reader)
+    read = {"read_layer": decoder.site.layer, "official_code": decoder.record.config["official_code"]}
+    made_by = (spec["threads"], spec["versions"], spec["capture_code"])
+    states = partial(captured, handle, folder=store / "activations", made_by=made_by, **read, **spec["activations"])
+    parts = [(data, states(data)) for data in latent_reads.of_setting(pd.read_parquet(table), spec["setting"])]
+    how = {key: spec[key] for key in ("seed", "batch_rows", "max_new_tokens")}
+    found = latent_reading.attributes(decoder, handle, *parts, **how)
+    found.insert(0, "setting", spec["setting"])
+    found.to_csv(rows, index=False)
+
+
+if "snakemake" in globals():
+    with job(snakemake) as j:
+        run(**j.inputs, rows=j.outputs["rows"], spec=j.spec, store=j.store)
