@@ -23,7 +23,7 @@ def readers(config: dict, model: str, pattern: str = names.READER) -> list[str]:
 def summary(config: dict) -> str:
     """What is asked for, for the plan's line; "" for nothing."""
     count = sum(len(readers(config, model)) for model in config["run"]["models"])
-    return f"; LatentQA: {count} readers" if count else ""
+    return f"; LatentQA: {count} reader{'s' * (count > 1)}" if count else ""
 
 
 # ---- specs, one a rule, as in steerlab.experiment.specs ----
