@@ -231,7 +231,8 @@ def test_the_table_is_planned_from_the_sample_with_all_that_its_rows_depend_on()
     assert x.task_sources("latent_reading") == {"latentqa": "results/data/raw/latentqa/sample"}
     spec = json.loads(x.spec("make_task_table", [("task", "latent_reading")]))
     assert spec["module"] == "steerlab.tasks.latent_reading" and spec["doors"] == {"latentqa": "sample"}
-    assert spec["settings"] == SYSTEM | {"crossed": 1}
+    asked = {"questions": 1, "rows": {"train": None, "dev": 20, "test": 60}}  # by config.yaml
+    assert spec["settings"] == SYSTEM | asked | {"crossed": 1}
     assert "latent_reading" not in loaded(corpora=[]).tasks
 
 
