@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
@@ -139,6 +139,7 @@ def test_where_labels_cannot_be_shuffled_that_condition_is_left_out(ran: Path, t
     assert set(found.condition) == {"true", "none", "probe"} and set(found["split"]) == {"test"}
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=30), st.integers(0, 5))
 def test_a_derangement_gives_each_row_once_and_none_its_own_label(labels: list[str], seed: int):
     found = analysis.deranged(labels, seed)
