@@ -10,7 +10,7 @@ def run(*, reader: Path, model: Path, table: Path, rows: Path, spec: dict, store
     """Write one row a table row and condition as CSV. spec: setting, batch_rows, max_new_tokens, seed, the states'."""
     import pandas as pd
 
-    from steerlab import latent_reads
+    from steerlab import activations, latent_reads
     from steerlab.analyses import latent_reading
     from steerlab.methods.latentqa import Decoder, captured
     from steerlab.models import ModelHandle
@@ -18,8 +18,7 @@ def run(*, reader: Path, model: Path, table: Path, rows: Path, spec: dict, store
     handle = ModelHandle(model, device=spec["device"], dtype=spec["dtype"], attention=spec["attention"])
     decoder = Decoder.load(reader)
     read = {"read_layer": decoder.site.layer, "official_code": decoder.record.config["official_code"]}
-    made_by = (spec["threads"], spec["versions"], spec["capture_code"])
-    states = partial(captured, handle, folder=store / "activations", made_by=made_by, **read, **spec["activations"])
+    states = partial(captured, handle, **read, **activations.kept(spec, store))
     parts = [(data, states(data)) for data in latent_reads.of_setting(pd.read_parquet(table), spec["setting"])]
     how = {key: spec[key] for key in ("seed", "batch_rows", "max_new_tokens")}
     found = latent_reading.attributes(decoder, handle, *parts, **how)

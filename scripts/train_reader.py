@@ -12,18 +12,17 @@ def run(*, model: Path, table: Path, reader: Path, spec: dict, store: Path, work
     """
     import pandas as pd
 
-    from steerlab import latent_reads
+    from steerlab import activations, latent_reads
     from steerlab.methods.latentqa import Decoder, captured
     from steerlab.models import ModelHandle
 
     handle = ModelHandle(model, device=spec["device"], dtype=spec["dtype"], attention=spec["attention"])
     fitted, _ = latent_reads.of_setting(pd.read_parquet(table), spec["setting"])
     given = spec["hyperparameters"]
-    made_by = (spec["threads"], spec["versions"], spec["capture_code"])
     read = {key: given[key] for key in ("read_layer", "official_code")}
-    states = captured(handle, fitted, folder=store / "activations", made_by=made_by, **read, **spec["activations"])
-    kept = {"checkpoints": work, "checkpoint_every": settings["checkpoint_every"], "tracker": settings["tracker"]}
-    Decoder.fit(handle, fitted, states, seed=spec["seed"], **given, **kept).save(reader)
+    states = captured(handle, fitted, **read, **activations.kept(spec, store))
+    resumed = {"checkpoints": work, "checkpoint_every": settings["checkpoint_every"], "tracker": settings["tracker"]}
+    Decoder.fit(handle, fitted, states, seed=spec["seed"], **given, **resumed).save(reader)
 
 
 if "snakemake" in globals():

@@ -8,10 +8,10 @@ A shard that is missing or damaged is captured again by whoever opens it; memory
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -141,8 +141,13 @@ def of_training_texts(model: Path, table: Path, spec: dict, folder: Path) -> Act
     handle = ModelHandle(model, device=spec["device"], dtype=spec["dtype"], attention=spec["attention"])
     data = labelled_texts(handle.info.tokenizer, table, spec["splits"])
     rows = select(handle.info.tokenizer, list(data["text"]), spec["positions"], list(data["start"]))
+    return capture(handle, rows, spec["site"], **kept(spec, folder))
+
+
+def kept(spec: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Where `capture` keeps shards and what belongs to their key, by the spec of a rule and the folder of the store."""
     made_by = (spec["threads"], spec["versions"], spec["capture_code"])
-    return capture(handle, rows, spec["site"], folder=folder / "activations", made_by=made_by, **spec["activations"])
+    return {"folder": folder / "activations", "made_by": made_by, **spec["activations"]}
 
 
 @torch.no_grad()

@@ -50,7 +50,7 @@ def attributes(
                 _scored("shuffled", data, reader.losses(model, data, of_data, shown=others, batch_rows=batch_rows)),
                 _scored("none", data, reader.losses(model, data, of_data, patch=False, batch_rows=batch_rows)),
             ]
-            found[-3] = found[-3].join(_answered(reader, model, data, batch_rows, max_new_tokens))
+            found[-3] = found[-3].join(_answered(reader, model, data, of_data, batch_rows, max_new_tokens))
             found[-2] = found[-2][np.array(others) != np.arange(len(data))]
     return pd.concat(found).assign(seed=seed).reindex(columns=COLUMNS)
 
@@ -87,7 +87,7 @@ def _scored(condition: str, data: pd.DataFrame, losses: pd.DataFrame) -> pd.Data
 
 
 def _answered(
-    reader: Decoder, model: ModelHandle, data: pd.DataFrame, batch_rows: int, max_new_tokens: int
+    reader: Decoder, model: ModelHandle, data: pd.DataFrame, states: Activations, batch_rows: int, max_new_tokens: int
 ) -> pd.DataFrame:
     """The decoder's own answers to the rows whose right answer is one word, and whether they are that word."""
     official = reader.record.config["official_code"]
@@ -95,8 +95,11 @@ def _answered(
     wished = data["answer"].str.strip().tolist()
     places = [place for place, answer in enumerate(wished) if len(answer.split()) == 1]
     asked = [[data["question"].iloc[place]] for place in places]
-    shown = [reads[which[place]] for place in places]
-    said = reader.read(model, shown, asked, batch_rows=batch_rows, max_new_tokens=max_new_tokens)
+    shown = [which[place] for place in places]
+    said = reader.read(
+        model, [reads[read] for read in shown], asked, states=states.of_rows(reader.site, shown),
+        batch_rows=batch_rows, max_new_tokens=max_new_tokens,
+    )  # fmt: skip
     rows = [(answer.strip(), float(answer.strip() == wished[place])) for place, (answer,) in zip(places, said)]
     return pd.DataFrame(rows, index=places, columns=["answer", "right"])
 

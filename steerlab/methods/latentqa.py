@@ -29,8 +29,8 @@ from steerlab import latent_reads, low_rank, sites, store
 from steerlab.activations import Row
 from steerlab.decoder_prompts import ASSISTANT, Prompt, Template
 from steerlab.language_modelling import mean_loss, text_losses
-from steerlab.methods import latentqa_data, steer_files
-from steerlab.methods.latentqa_data import Normalise, Reads, normalised
+from steerlab.methods import latentqa_examples, steer_files
+from steerlab.methods.latentqa_examples import Normalise, Reads, normalised
 from steerlab.methods.latentqa_trainee import Trainee
 from steerlab.methods.latentqa_training import Steps, train
 from steerlab.methods.protocol import Activations
@@ -172,18 +172,23 @@ class Decoder:
         questions: Sequence[Sequence[str]],
         *,
         batch_rows: int = 8,
+        states: Sequence[Tensor] | None = None,
         max_new_tokens: int = 60,
         beams: int = 1,
         use_cache: bool = True,
     ) -> list[list[str]]:
         """See `Reader.read`; each next question comes after the decoder's own former answer. The likeliest token is
-        taken at every step. use_cache: False patches anew at every step, as the official code, to the same effect."""
+        taken at every step. states: of these reads, where they are at hand, (places shown, hidden) each. use_cache:
+        False patches anew at every step, as the official code, to the same effect."""
         if len(reads) != len(questions):
             raise ValueError(f"{len(questions)} dialogs of questions for {len(reads)} reads; give each read its own")
         if not reads:
             return []
         template, loaded = self.template(model.info.tokenizer), model.load()
-        states = [each for (each,) in states_on_disk.states_of(model, reads, [self.site], batch_rows)]
+        if states is None:
+            different = list(dict.fromkeys(reads))
+            found = states_on_disk.states_of(model, different, [self.site], batch_rows)
+            states = [found[different.index(row)][0] for row in reads]
         answers: list[list[str]] = [[] for _ in reads]
         how = {"max_new_tokens": max_new_tokens, "num_beams": beams, "use_cache": use_cache}
         for turn in range(max(map(len, questions))):
@@ -221,7 +226,7 @@ class Decoder:
         template = self.template(model.info.tokenizer)
         which = [reads.which[row] for row in (range(len(data)) if shown is None else shown)]
         prompts = [
-            latentqa_data.prompt(template, reads, read, question, answer, self.record.config["last_answer_only"])
+            latentqa_examples.prompt(template, reads, read, question, answer, self.record.config["last_answer_only"])
             for read, question, answer in zip(which, data["question"], data["answer"], strict=True)
         ]
         order = sorted(range(len(prompts)), key=lambda row: (len(prompts[row].ids), row))

@@ -11,8 +11,8 @@ from torch import Tensor
 from steerlab import low_rank, sites
 from steerlab.decoder_prompts import Template
 from steerlab.language_modelling import bucketed, mean_loss, text_losses
-from steerlab.methods import latentqa_data, steer_files
-from steerlab.methods.latentqa_data import Example, Reads, normalised
+from steerlab.methods import latentqa_examples, steer_files
+from steerlab.methods.latentqa_examples import Example, Reads, normalised
 from steerlab.methods.latentqa_training import activation_checkpointing
 from steerlab.methods.protocol import Activations
 from steerlab.models import ModelHandle
@@ -30,8 +30,8 @@ class Trainee:
         self.reads = Reads(model, data, activations, record.sites[0], config["official_code"])
         chosen = {name: config[name] for name in ("held_out", "max_tokens", "last_answer_only")}
         template = Template(model.info.tokenizer, config["answer_role"])
-        self.fitted, self.judging = latentqa_data.examples(template, data, self.reads, seed=record.seed, **chosen)
-        self.fixed, learnt = latentqa_data.normaliser(
+        self.fitted, self.judging = latentqa_examples.examples(template, data, self.reads, seed=record.seed, **chosen)
+        self.fixed, learnt = latentqa_examples.normaliser(
             config["normalise"], self.reads, self.fitted, model.info.config.hidden_size
         )
         self.model: Any = model.load()
