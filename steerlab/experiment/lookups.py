@@ -56,7 +56,7 @@ def text_scorers(config: dict) -> list[str]:
     return [*local_scorers(config, "toxicity"), *local_scorers(config, "sentiment")]
 
 
-def reader(config: dict) -> str:
+def interpretation_scorer(config: dict) -> str:
     """The scorer that judges the words of an interpretation."""
     return next(iter(local_scorers(config, "toxicity")), "profanity_check")
 
@@ -80,7 +80,7 @@ def scorers_of(config: dict, rule: str) -> list[str]:
         case "calibrate_scorers":
             return local_scorers(config, "toxicity")
         case "interpret_steer":
-            return [reader(config)]
+            return [interpretation_scorer(config)]
     return []
 
 

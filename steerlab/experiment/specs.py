@@ -15,12 +15,12 @@ from steerlab.experiment.lookups import (
     chosen_tasks,
     compute,
     derivation,
+    interpretation_scorer,
     is_classifier,
     judge_label,
     local_scorers,
     measured,
     primary_label,
-    reader,
     runs_classifier,
     scorer_label,
     task_sources,
@@ -265,7 +265,7 @@ def interpret_steer(config: dict, doors: dict, *, model: str, method: str, task:
     settings = cells.instance(config, method, task)
     return (
         _captured(config, METHODS[method].captures, METHODS[method].positions)
-        | _scorers(config, [reader(config)])
+        | _scorers(config, [interpretation_scorer(config)])
         | config["analyses"]["interpretation"]
         | {"seed": int(seed), "held_out": settings.given["held_out"]}
     )
