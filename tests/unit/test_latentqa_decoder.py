@@ -45,6 +45,23 @@ def test_a_read_with_a_cache_is_one_patched_at_every_step(strong: tuple[ModelHan
     assert len({each[0] for each in answers}) > 1  # or the comparison says nothing
 
 
+def test_states_at_hand_are_read_and_not_computed_again(
+    strong: tuple[ModelHandle, Decoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, decoder = strong
+    reads = reads_of(model)
+    states = [each for (each,) in states_of(model, reads, [decoder.site], 8)]
+    answers, length = decoder.read(model, reads, QUESTIONS, max_new_tokens=6), {"max_new_tokens": 6}
+
+    def computed(*_: Any) -> None:
+        raise AssertionError("the target is run again")
+
+    monkeypatch.setattr("steerlab.activations.states_of", computed)
+    assert decoder.read(model, reads, QUESTIONS, states=states, **length) == answers
+    swapped = decoder.read(model, reads, QUESTIONS, states=[torch.zeros_like(each) for each in states], **length)
+    assert swapped != answers
+
+
 def test_each_dialog_is_answered_as_if_alone(strong: tuple[ModelHandle, Decoder]) -> None:
     model, decoder = strong
     reads = reads_of(model)
