@@ -69,9 +69,9 @@ rule train_reader:
         names.benchmark(names.READER)
     conda:
         "../envs/torch.yaml"
-    threads: x.config["threads"]
+    threads: x.config["threads"] * x.config["latentqa"]["processes"]
     resources:
-        gpu=x.gpu,
+        gpu=x.gpu * x.config["latentqa"]["processes"],
         mem_mb=x.config["mem_mb"],
         runtime=x.config["runtime"],
     params:

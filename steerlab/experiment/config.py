@@ -16,6 +16,7 @@ import jsonschema
 import yaml
 
 from steerlab.data import sources
+from steerlab.experiment import latentqa
 from steerlab.experiment.cells import all_cells, instance, is_chosen, methods_of, settings_of, swept_layers
 from steerlab.experiment.lookups import scorer_label
 from steerlab.experiment.registry import ANALYSED, METHODS, TASKS, TEXT_SCORERS
@@ -39,6 +40,7 @@ def check(raw: dict) -> dict:
     errors += (
         list(_unknown_corpora(config))
         + list(_nothing_to_train_on(config))
+        + list(_impossible_readers(config))
         + list(_impossible_classifiers_of_glue(config))
     )
     errors += (
@@ -170,6 +172,24 @@ def _nothing_to_train_on(config: dict) -> Iterator[str]:
         if shares[f"dev_{what}"] + shares[f"test_{what}"] >= 1:
             keys = f"dev_{what} and test_{what}"
             yield f"latent_reading.shares: {keys} leave nothing to train on; lower them below 1 together"
+
+
+def _impossible_readers(config: dict) -> Iterator[str]:
+    """Hyperparameters for a setting are held to the readers' own schema; processes share an update's batches alike."""
+    settings, known = config["latentqa"], schema()["properties"]["latentqa"]["properties"]["reader"]["properties"]
+    keys = {key: value for key, value in known.items() if key != "by_setting"}
+    for setting, others in settings["reader"]["by_setting"].items():
+        yield from _misfits_of(keys, others, f"latentqa.reader.by_setting.{setting}")
+    processes = settings["processes"]
+    if processes == 1 and settings["sharding"] != "ddp":
+        yield f"latentqa.sharding: {settings['sharding']} needs several processes; raise latentqa.processes"
+    for setting in settings["settings"]:
+        batches = latentqa.hyperparameters(config, setting)["accumulation"]
+        if isinstance(batches, int) and batches % processes:
+            yield (
+                f"latentqa.processes: {processes} cannot share {batches} batches of an update alike; set "
+                f"latentqa.reader.accumulation to a multiple of {processes}"
+            )
 
 
 def _formats(source: sources.Source) -> set[str]:
@@ -355,7 +375,11 @@ def _own_keys(method: str) -> tuple[str, ...]:
 
 def _misfits(method: str, given: dict, where: str, without: tuple[str, ...] = ()) -> Iterator[str]:
     own = schema()["properties"]["steers"]["properties"].get(method, {"properties": {}})["properties"]
-    properties = {key: value for key, value in own.items() if key not in without}
+    yield from _misfits_of({key: value for key, value in own.items() if key not in without}, given, where)
+
+
+def _misfits_of(properties: dict, given: dict, where: str) -> Iterator[str]:
+    """What a dictionary of the configuration has that these properties of the schema do not allow."""
     allowed = {"type": "object", "additionalProperties": False, "properties": properties}
     for error in jsonschema.Draft202012Validator(allowed).iter_errors(given):
         yield _sentence(error).removeprefix("config: ").join([f"{where}: ", ""])

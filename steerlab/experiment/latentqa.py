@@ -20,6 +20,12 @@ def readers(config: dict, model: str, pattern: str = names.READER) -> list[str]:
     return [pattern.format(model=model, setting=each, seed=seed) for each in settings["settings"] for seed in seeds]
 
 
+def hyperparameters(config: dict, setting: str) -> dict:
+    """What a decoder of this setting is fitted with."""
+    given = dict(config["latentqa"]["reader"])
+    return given | given.pop("by_setting").get(setting, {})
+
+
 def summary(config: dict) -> str:
     """What is asked for, for the plan's line; "" for nothing."""
     count = sum(len(readers(config, model)) for model in config["run"]["models"])
@@ -30,7 +36,10 @@ def summary(config: dict) -> str:
 
 
 def train_reader(config: dict, doors: dict, *, model: str, setting: str, seed: str) -> dict:
-    return _reading(config, setting, seed) | {"hyperparameters": config["latentqa"]["reader"]}
+    """How many processes train together, and how, moves the last bits; of one alone nothing is said."""
+    shared = {key: config["latentqa"][key] for key in ("processes", "sharding")}
+    together = shared if shared["processes"] > 1 else {}
+    return _reading(config, setting, seed) | together | {"hyperparameters": hyperparameters(config, setting)}
 
 
 def read_attributes(config: dict, doors: dict, *, model: str, setting: str, seed: str) -> dict:
