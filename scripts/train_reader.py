@@ -17,7 +17,7 @@ def run(*, model: Path, table: Path, reader: Path, spec: dict, store: Path, work
     from steerlab.models import ModelHandle
 
     handle = ModelHandle(model, device=spec["device"], dtype=spec["dtype"], attention=spec["attention"])
-    fitted, _ = latent_reads.of_setting(pd.read_parquet(table), spec["setting"])
+    fitted, _ = latent_reads.of_setting(pd.read_parquet(table), spec["setting"], spec["labels"])
     given = spec["hyperparameters"]
     read = {key: given[key] for key in ("read_layer", "official_code")}
     states = captured(handle, fitted, **read, **activations.kept(spec, store))

@@ -25,9 +25,7 @@ from steerlab.models import NO_CHAT, ModelError, Tokenizer, opens_with_bos
 Turns = Sequence[Mapping[str, str]]
 
 
-def read(
-    tokenizer: Tokenizer, turns: Turns, hidden: int = 0, *, focus: str = "", official_code: bool = False
-) -> Row:
+def read(tokenizer: Tokenizer, turns: Turns, hidden: int = 0, *, focus: str = "", official_code: bool = False) -> Row:
     """The read of a dialog, turns of {"role", "content"}, whose first `hidden` turns the decoder does not see.
 
     Shown are the tokens that begin after the hidden turns, or with none hidden at the first turn's content or later.
@@ -59,7 +57,7 @@ def read(
 def reads(tokenizer: Tokenizer, data: pd.DataFrame, *, official_code: bool = False) -> tuple[list[Row], list[int]]:
     """The different reads of a table, in the order in which they come up, and the index of each row's.
 
-    data: `turns`, JSON of a list of {"role", "content"}, `hidden`, int, and where there is one `focus`. Raises as `read`.
+    data: `turns`, JSON of a list of {"role", "content"}, `hidden`, int, and if there is one `focus`. Raises as `read`.
     """
     places: dict[tuple[str, int, str], int] = {}
     focus = data["focus"] if "focus" in data else [""] * len(data)
@@ -72,9 +70,7 @@ def reads(tokenizer: Tokenizer, data: pd.DataFrame, *, official_code: bool = Fal
     return made, which
 
 
-def of_setting(
-    table: pd.DataFrame, setting: str, labels: float | None = None
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def of_setting(table: pd.DataFrame, setting: str, labels: float | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows that readers are fitted on and chosen by, those of dev first, and the rows of test.
 
     setting: "masked" hides the turns that the table says, "visible" none. labels: share of the seen labels that are

@@ -43,8 +43,8 @@ def relations(
     With the true states also the decoder's own answer: exact, whether it is the right one (NaN for long ones), and
     contained, whether the right one stands in it.
     beside: with what depends on no reader: "in_words", the same of the model itself that is asked about the subject by
-    name, and "probe", the object that a linear probe says, which was fitted on the relation's other subjects; of objects
-    that another subject has as well, with one over the number of these as its chance.
+    name, and "probe", the object that a linear probe says, which was fitted on the relation's other subjects; of
+    objects that another subject has as well, with one over the number of these as its chance.
     """
     how = {"batch_rows": batch_rows, "max_new_tokens": max_new_tokens}
     found = by_states(reader, model, *part, seed=seed, **how)
@@ -76,7 +76,9 @@ def hidden_prompts(
         told = [json.loads(turns) for turns in data["turns"]]
         replies = replied(model, told, batch_rows=batch_rows, max_new_tokens=reply_tokens)
         asked = zip(data["message"], replies, data["question"], strict=True)
-        found = pd.concat([found, in_words(model, data, [system_prompts.asked_in_words(*each) for each in asked], **how)])
+        found = pd.concat(
+            [found, in_words(model, data, [system_prompts.asked_in_words(*each) for each in asked], **how)]
+        )
     return found.assign(seed=seed).reindex(columns=COLUMNS)
 
 

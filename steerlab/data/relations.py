@@ -1,4 +1,4 @@
-"""Facts of six relations for relation extraction: their files, texts that mention a subject, and the questions about it.
+"""Facts of six relations for relation extraction: their files, texts that mention a subject, questions about it.
 
 The six are those of the paper. A text names the subject and nothing that tells the object, so that a reader of the
 subject's states must find it in them. Source: LatentQA, section on relation extraction; the wordings are this

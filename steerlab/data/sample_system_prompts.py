@@ -1,8 +1,8 @@
 """SYNTHETIC hidden system prompts for the sample door: made by this file out of templates.
 
 They ask for the forty attributes of the synthetic sample of LatentQA's data (steerlab.data.sample_latentqa), under the
-same labels and with the same question, so that a reader that was trained on that sample can be asked. Their wordings and
-the user's messages stand nowhere in that sample.
+same labels and with the same question, so that a reader that was trained on that sample can be asked. Their wordings
+and the user's messages stand nowhere in that sample.
 
 `python -m steerlab.data.sample_system_prompts` writes the file into steerlab/data/sample/ (a test holds its bytes).
 """
@@ -51,7 +51,10 @@ HARD = (
 def contents() -> str:
     """The text of the file: an item a label and system prompt."""
     rows = [
-        _item(kind, word, prompt) for kind, words in ATTRIBUTES.items() for word in words for prompt in TEMPLATES[kind][0]
+        _item(kind, word, prompt)
+        for kind, words in ATTRIBUTES.items()
+        for word in words
+        for prompt in TEMPLATES[kind][0]
     ]
     return "".join(json.dumps(row) + "\n" for row in rows)
 

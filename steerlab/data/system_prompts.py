@@ -1,8 +1,8 @@
 """Hidden system prompts: their files, and how a model is asked in words about one that it cannot see.
 
-An item is a system prompt, a description of what it asks for, and two messages of a user: an easy one, whose answer makes
-the prompt plain, and a hard one, which has nothing to do with it. Source: LatentQA, section on hidden system prompts;
-there GPT-4 reads what the user and the assistant say, here the same model does.
+An item is a system prompt, a description of what it asks for, and two messages of a user: an easy one, whose answer
+makes the prompt plain, and a hard one, which has nothing to do with it. Source: LatentQA, section on hidden system
+prompts; there GPT-4 reads what the user and the assistant say, here the same model does.
 """
 
 import json

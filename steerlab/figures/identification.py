@@ -1,7 +1,7 @@
 """What figures of candidates found in hidden states share: the table, the drawing, the phrases.
 
-Left, the share of rows whose right candidate is picked, with its chance; right, the share of answers in the reader's, or
-the model's, own words that are right. Large points are all seeds with their interval, small points the seeds; each
+Left, the share of rows whose right candidate is picked, with its chance; right, the share of answers in the reader's,
+or the model's, own words that are right. Large points are all seeds with their interval, small points the seeds; each
 setting of the readers has its own rows.
 """
 

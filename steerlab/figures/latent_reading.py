@@ -116,8 +116,8 @@ def _look(quantity: str) -> dict:
 def points(panel: Axes, rows: pd.DataFrame, y: float, look: dict, *, below: float = _BELOW) -> None:
     """One quantity at a height: a large point over all seeds with its interval, small ones of the seeds, its chance.
 
-    rows: seed (str), value, low, high, chance; look: color, marker, markerfacecolor, markeredgecolor; below: how far the
-    small points are under the large one.
+    rows: seed (str), value, low, high, chance; look: color, marker, markerfacecolor, markeredgecolor; below: how far
+    the small points are under the large one.
     """
     pooled, seeds, colour = rows[rows.seed == "all"], rows[rows.seed != "all"], look["color"]
     panel.hlines([y] * len(pooled), pooled.low, pooled.high, color=colour, linewidth=1.4, zorder=2)

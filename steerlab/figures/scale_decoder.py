@@ -1,7 +1,8 @@
 """Readers of more and fewer training labels, of other ranks, of other models: how far states help on held-out rows.
 
 Above, the loss of the right answer with the row's own states minus that with another label's; below, the share of
-one-word answers that are exactly right; each against the number of labels that were trained on. A line a model and rank.
+one-word answers that are exactly right; each against the number of labels that were trained on. A line a model and
+rank.
 """
 
 import pandas as pd

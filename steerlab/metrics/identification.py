@@ -25,15 +25,17 @@ def table(
 
     rows: as from steerlab.analyses.identification, of any number of settings and seeds. condition: one of CONDITIONS,
     or a difference of two on the rows that have both. quantity: "identified", the share of rows whose right candidate
-    is picked; "exact" and "contained", of answers that are the right one or have it in them. chance: of a pick, the mean
-    over the rows. units, rows: how many are behind it.
+    is picked; "exact" and "contained", of answers that are the right one or have it in them. chance: of a pick, the
+    mean over the rows. units, rows: how many are behind it.
     """
     how = {"resamples": resamples, "confidence": confidence}
     found, data = [], ", ".join(sorted(rows["data"].unique()))
     values = _values(rows)
     keys = ["group", "setting", "condition", "quantity"]
     for key, of in values.groupby(keys, sort=False):
-        by_seed = [] if of["setting"].iloc[0] == MODEL_ALONE else [(str(seed), each) for seed, each in of.groupby("seed")]
+        by_seed = (
+            [] if of["setting"].iloc[0] == MODEL_ALONE else [(str(seed), each) for seed, each in of.groupby("seed")]
+        )
         for seed, here in [*by_seed, ("all", of)]:
             sums = here.groupby("unit")["value"].agg(["sum", "size"])
             estimate = bootstrap.ratio(sums["sum"], sums["size"], **how)

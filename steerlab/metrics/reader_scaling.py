@@ -8,8 +8,9 @@ import pandas as pd
 
 from steerlab.metrics import bootstrap, latent_reading
 
-READER = ["model", "setting", "rank", "trained_labels"]
-COLUMNS = [*READER, "trained_rows", "part", "quantity", "seed", "value", "low", "high", "labels", "rows", "data"]
+READER = ["model", "setting", "rank", "label_share"]
+SIZES = ["trained_labels", "trained_rows"]
+COLUMNS = [*READER, *SIZES, "part", "quantity", "seed", "value", "low", "high", "labels", "rows", "data"]
 QUANTITIES = ("true", "true_minus_shuffled", "exact")
 
 
@@ -18,8 +19,8 @@ def table(
 ) -> pd.DataFrame:
     """One row a reader (READER), part, quantity and seed, and with seed "all" one over the seeds; COLUMNS.
 
-    rows: as from steerlab.analyses.latent_reading, with READER and trained_rows, how many rows a reader was trained on;
-    test rows are told. part, quantity: as in steerlab.metrics.latent_reading, of QUANTITIES.
+    rows: as from steerlab.analyses.latent_reading, with READER and SIZES, how many labels and rows a reader was trained
+    on; test rows are told. part, quantity: as in steerlab.metrics.latent_reading, of QUANTITIES.
     """
     test = rows[rows["split"] == "test"]
     found = []
@@ -32,6 +33,6 @@ def table(
             if kept.empty:
                 continue
             told = latent_reading.table(kept, resamples=resamples, confidence=confidence)
-            about = {name: reader[name].iloc[0] for name in [*READER, "trained_rows"]}
+            about = {name: reader[name].iloc[0] for name in [*READER, *SIZES]}
             found.append(told[told["quantity"].isin(QUANTITIES)].assign(**about))
     return pd.concat(found, ignore_index=True)[COLUMNS] if found else pd.DataFrame(columns=COLUMNS)

@@ -13,5 +13,7 @@ def candidates(right: str, others: Iterable[str], n: int | None, key: str) -> li
     """
     wrong = sorted(set(others) - {right}, key=lambda text: (share(text, f"candidate {key}"), text))
     if not wrong:
-        raise ValueError(f"{right!r} is the only answer there is, so it would always be found; give another one beside it")
+        raise ValueError(
+            f"{right!r} is the only answer there is, so it would always be found; give another one beside it"
+        )
     return sorted([right, *wrong[: None if n is None else n - 1]])

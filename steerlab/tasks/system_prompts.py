@@ -21,9 +21,9 @@ COLUMNS = [
 def make_table(raw: Mapping[str, Path], doors: Mapping[str, str], settings: Mapping) -> pd.DataFrame:
     """Two rows an item, its easy and its hard message, with COLUMNS, the easy ones first, then by item.
 
-    raw, doors: folder of raw files and door of each corpus. settings: {"corpora": [...]; "items": of all, the first ones
-    in hash order, None for all; "candidates": descriptions among which the right one is to be found, those of items of
-    the same kind, None for all of them}.
+    raw, doors: folder of raw files and door of each corpus. settings: {"corpora": [...]; "items": of all, the first
+    ones in hash order, None for all; "candidates": descriptions among which the right one is to be found, those of
+    items of the same kind, None for all of them}.
 
     group: easy or hard; unit: the label; turns: JSON list of the system prompt and the user's message; hidden: the one
     turn that is not shown; message: the user's; question, answer: what a reader is asked, and the description;
@@ -38,9 +38,7 @@ def make_table(raw: Mapping[str, Path], doors: Mapping[str, str], settings: Mapp
     ]
     items, n = pd.concat(frames, ignore_index=True), settings["items"]
     if n is not None and n > len(items):
-        raise ValueError(
-            f"system_prompts: {n} items are asked for, there are {len(items)}; lower system_prompts.items"
-        )
+        raise ValueError(f"system_prompts: {n} items are asked for, there are {len(items)}; lower system_prompts.items")
     keys = [row_id("\0".join(texts)) for texts in zip(items.corpus, *(items[name] for name in TEXTS))]
     items = items.assign(item=keys, order=[share(key, "order") for key in keys])
     among = items.groupby(["corpus", "kind"])["description"].agg(set)
