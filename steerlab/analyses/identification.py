@@ -49,8 +49,11 @@ def relations(
     how = {"batch_rows": batch_rows, "max_new_tokens": max_new_tokens}
     found = by_states(reader, model, *part, seed=seed, **how)
     if beside:
-        dialogs = [json.loads(turns) for turns in part[0]["in_words"]]
-        found = pd.concat([found, in_words(model, part[0], dialogs, **how), probed(reader, model, *part)])
+        data, official = part[0], reader.record.config["official_code"]
+        dialogs = [json.loads(turns) for turns in data["in_words"]]
+        items = data.assign(item=data["id"])
+        means, _ = latent_reading.item_means(model, items, part[1], reader.site, official)
+        found = pd.concat([found, in_words(model, data, dialogs, **how), probed(data, means)])
     return found.assign(seed=seed).reindex(columns=COLUMNS)
 
 
@@ -154,14 +157,15 @@ def replied(model: ModelHandle, dialogs: Sequence[Dialog], *, batch_rows: int, m
     return found
 
 
-def probed(reader: Decoder, model: ModelHandle, data: pd.DataFrame, states: Activations) -> pd.DataFrame:
-    """The condition "probe" of `relations`: each subject's object by a probe that was fitted on the other subjects."""
-    official = reader.record.config["official_code"]
-    means, _ = latent_reading.item_means(model, data.assign(item=data["id"]), states, reader.site, official)
+def probed(data: pd.DataFrame, means: np.ndarray) -> pd.DataFrame:
+    """The condition "probe" of `relations`: each subject's object by a probe that was fitted on the other subjects.
+
+    means: (rows, hidden), the mean over the shown places of each row's states.
+    """
     found = []
-    for _, rows in data.reset_index(drop=True).groupby("group", sort=False):
-        subjects = rows.groupby("answer")["unit"].transform("nunique")
-        rows = rows[subjects > 1]  # else no other subject has this object
+    for _, of_group in data.reset_index(drop=True).groupby("group", sort=False):
+        subjects = of_group.groupby("answer")["unit"].transform("nunique")
+        rows = of_group[subjects > 1]  # else no other subject has this object
         if rows["answer"].nunique() < 2:
             continue
         for unit, asked in rows.groupby("unit", sort=False):

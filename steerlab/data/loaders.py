@@ -5,8 +5,8 @@ The formats of generations, of Perspective's scores, of questions (steerlab.data
 steerlab.data.choice_questions), of eye movements (steerlab.data.eye_tracking), of GLUE (steerlab.data.glue_files), of
 LatentQA (steerlab.data.latentqa_files), of instructions (steerlab.data.instructions), of facts
 (steerlab.data.relations) and of hidden system prompts (steerlab.data.system_prompts) have other columns, which they
-name. A row that cannot be read means that file and loader disagree: all such rows are reported with their lines, none is
-loaded.
+name. A row that cannot be read means that file and loader disagree: all such rows are reported with their lines, none
+is loaded.
 """
 
 import gzip
