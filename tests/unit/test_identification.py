@@ -11,7 +11,7 @@ import yaml
 from numpy.testing import assert_allclose
 
 from scripts import answer_relations, identify_system_prompts
-from steerlab import experiment
+from steerlab import experiment, latent_reads
 from steerlab.analyses import identification as analysis
 from steerlab.decoder_prompts import Template
 from steerlab.experiment import ConfigError
@@ -176,7 +176,7 @@ def test_labels_that_a_reader_was_trained_on_are_told_apart(ran: Path):
 
 def test_states_of_the_system_prompt_are_not_shown():
     model, data = reader_model("llama"), prompts()
-    reads, _ = analysis.latent_reads.reads(model.info.tokenizer, data)
+    reads, _ = latent_reads.reads(model.info.tokenizer, data)
     for read, message in zip(reads, data.message, strict=True):
         shown = model.info.tokenizer.decode([read.ids[place] for place in read.selected])
         assert shown.startswith("[user]") and message in shown and "Be " not in shown
@@ -257,7 +257,7 @@ def rows(module=relations, *, settings=("visible", "masked"), seeds=(0, 1), unit
     return pd.DataFrame(found, columns=["setting", *analysis.COLUMNS])
 
 
-def number(table: pd.DataFrame, condition: str, quantity="identified", setting="masked", seed="all") -> pd.Series:
+def number(table: pd.DataFrame, condition: str, quantity="identified", setting="masked", seed="all"):
     keys = (table.group == "athlete_sport") & (table.setting == setting) & (table.condition == condition)
     (found,) = table[keys & (table.quantity == quantity) & (table.seed == seed)].itertuples()
     return found
@@ -337,7 +337,7 @@ def test_the_captions_tell_numbers_chance_and_sample_data():
     assert "Country, currency: 8 rows of 4 subjects" in text
     text = caption(system_prompts, TABLES[system_prompts], "")
     assert "Control masked, easy message, seen labels: own states 0.750" in text and "rests on" not in text
-    assert "nan" not in text and "intervals over" not in text
+    assert "nan" not in text and "Diamonds" not in text
 
 
 # ---- the experiment ----
