@@ -49,7 +49,7 @@ def _of_corpus(corpus: str, door: str, folder: Path, settings: Mapping) -> pd.Da
             have = f"there are {len(wording.mentions)}"
             raise ValueError(f"relations: {texts} texts a fact are asked for, {have}; lower relations.mentions")
         if n is not None:
-            order = of_relation.subject.map(lambda subject, key=relation: share(subject, f"fact {key}"))
+            order = of_relation.subject.map(lambda subject, key=relation: share(str(subject), f"fact {key}"))
             chosen = order.sort_values(kind="stable").index[:n]
         for subject, object_ in of_relation.loc[chosen, ["subject", "object"]].itertuples(index=False):
             among = candidates(object_, of_relation.object, settings["candidates"], f"{relation} {subject}")
