@@ -33,7 +33,7 @@ def table(
 
 def plot(table: pd.DataFrame) -> Figure:
     """table: what `table` returns, also when read from its CSV."""
-    return identification.plot(table, GROUPS, "contained", "Right object in the\nown words, share")
+    return identification.plot(table, GROUPS, "contained", "Right object in\nown words, share")
 
 
 def facts(table: pd.DataFrame, *, confidence: float = bootstrap.CONFIDENCE) -> dict[str, str]:
