@@ -1,4 +1,5 @@
-# In: metrics, choices and analyses. Out: a figure, its caption and the CSV behind it. Nothing here needs a model.
+# In: metrics, choices and analyses. Out: a figure, its caption and the CSV behind it. Nothing here needs a model. The last
+# three are LatentQA's experiments by name.
 
 
 rule plot_figure:
@@ -29,3 +30,18 @@ rule plot_figure:
 rule figures:
     input:
         x.figures(),
+
+
+rule read_relations:
+    input:
+        x.figures(figure="read_relations"),
+
+
+rule read_system_prompts:
+    input:
+        x.figures(figure="read_system_prompts"),
+
+
+rule scale_decoder:
+    input:
+        x.figures(figure="scale_decoder"),

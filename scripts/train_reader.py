@@ -32,7 +32,7 @@ def train(*, model: Path, table: Path, reader: Path, spec: dict, store: Path, wo
     in_parts = spec.get("sharding") == "fsdp"
     if in_parts:
         processes.shard(handle)
-    fitted, _ = latent_reads.of_setting(pd.read_parquet(table), spec["setting"])
+    fitted, _ = latent_reads.of_setting(pd.read_parquet(table), spec["setting"], spec["labels"])
     given = spec["hyperparameters"]
     read = {key: given[key] for key in ("read_layer", "official_code")}
     with nullcontext() if in_parts else processes.first_process_first():

@@ -344,12 +344,12 @@ class Experiment:
         """The metrics of all cells, and GLUE's."""
         return [_of_cell(names.METRICS, cell) for cell in self.cells.values()] + self.glue.metrics
 
-    def figures(self, group: str | None = None, pattern: str = names.FIGURE) -> list[str]:
-        """The figures that the configuration has the cells for, all or those of a group."""
+    def figures(self, group: str | None = None, pattern: str = names.FIGURE, figure: str | None = None) -> list[str]:
+        """The figures that the configuration has the cells for, all or those of a group, or one of all models."""
         return [
-            pattern.format(model=model, figure=figure)
-            for model, figure in figures.drawn(self.config, self.cells)
-            if group in (None, FIGURES[figure].group)
+            pattern.format(model=model, figure=name)
+            for model, name in figures.drawn(self.config, self.cells)
+            if group in (None, FIGURES[name].group) and figure in (None, name)
         ]
 
 

@@ -39,6 +39,7 @@ def check(raw: dict) -> dict:
     errors = list(_unknown_names(config)) + list(_impossible_cells(config)) + list(_unknown_hyperparameters(config))
     errors += (
         list(_unknown_corpora(config))
+        + list(_nobody_to_ask(config))
         + list(_nothing_to_train_on(config))
         + list(_impossible_readers(config))
         + list(_impossible_classifiers_of_glue(config))
@@ -190,6 +191,16 @@ def _impossible_readers(config: dict) -> Iterator[str]:
                 f"latentqa.processes: {processes} cannot share {batches} batches of an update alike; set "
                 f"latentqa.reader.accumulation to a multiple of {processes}"
             )
+
+
+def _nobody_to_ask(config: dict) -> Iterator[str]:
+    """What is asked of readers where none is trained."""
+    asked = {f"{name}.corpora": config[name]["corpora"] for name in ("relations", "system_prompts")}
+    asked["latentqa.scaling"] = config["latentqa"]["scaling"]
+    for key, given in asked.items():
+        if given and not config["latent_reading"]["corpora"]:
+            remedy = "name latent_reading.corpora, or set it to []"
+            yield f"{key}: it is asked of LatentQA's readers, and none is trained; {remedy}"
 
 
 def _formats(source: sources.Source) -> set[str]:

@@ -101,8 +101,10 @@ def arguments(config: dict, model: str, figure: str) -> dict[str, Any]:
             return {"model": model}
         case "reader_training":
             return {"model": model}
-        case "ordinary_text" | "reasoning" | "latent_reading":
+        case "ordinary_text" | "reasoning" | "latent_reading" | "read_relations" | "read_system_prompts":
             return {"model": model, **config["metrics"]}
+        case "scale_decoder":
+            return dict(config["metrics"])
         case "glue":
             return {"model": model, "rule": config["glue"]["layer_rule"]}
         case "calibration":
@@ -288,6 +290,17 @@ def _readers(config: dict, cells: Cells, model: str, kind: str, pattern: str) ->
     return {kind: found} if found else {}
 
 
+def _identified(config: dict, cells: Cells, model: str, table: str, pattern: str) -> dict[str, list[str]]:
+    return _readers(config, cells, model, "reads", pattern) if lookups.task_sources(config, table) else {}
+
+
+def _scaled(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
+    found = [
+        file for one in config["run"]["models"] for file in latentqa.scaled_readers(config, one, names.LATENT_READING)
+    ]
+    return {"reads": found} if found else {}
+
+
 _INPUTS = {
     "toxicity": _toxicity,
     "calibration": _calibration,
@@ -322,6 +335,9 @@ _INPUTS = {
     "glue": _glue,
     "latent_reading": partial(_readers, kind="reads", pattern=names.LATENT_READING),
     "reader_training": partial(_readers, kind="training", pattern=names.READER),
+    "read_relations": partial(_identified, table="relations", pattern=names.RELATIONS),
+    "read_system_prompts": partial(_identified, table="system_prompts", pattern=names.SYSTEM_PROMPTS),
+    "scale_decoder": _scaled,
 }
 
 

@@ -2,7 +2,8 @@
 
 {method} is a method or a variant of one; {judge} the model whose perplexity is taken, "base" for the unsteered model;
 {intervention} what bends a frozen model for a classifier, in the blocks of {layers}: picked, random, all, none or one;
-{setting} what a decoder of states is shown, those of "visible" or of "masked" dialogs;
+{setting} what a decoder of states is shown, those of "visible" or of "masked" dialogs, and if it was trained on a share
+of the labels or with another rank, these: "visible-labels0.5-rank4";
 {part} the labelled texts that a fit sees, "fitted", or those of the test split, "test".
 """
 
@@ -32,6 +33,8 @@ ORDINARY_TEXT = "results/analyses/{model}/ordinary_text/{task}/{seed}.csv"
 REASONING = "results/analyses/{model}/reasoning/{task}/{seed}.csv"
 EYE_TRACKING = "results/analyses/{model}/eye_tracking.csv"
 LATENT_READING = "results/analyses/{model}/latent_reading/{setting}/{seed}.csv"
+RELATIONS = "results/analyses/{model}/relations/{setting}/{seed}.csv"
+SYSTEM_PROMPTS = "results/analyses/{model}/system_prompts/{setting}/{seed}.csv"
 OFFICIAL_GRID = "results/analyses/official_grid.csv"
 CALIBRATION = "results/analyses/calibration/calibration.csv"
 RELIABILITY = "results/analyses/calibration/reliability.csv"

@@ -214,6 +214,18 @@ ANALYSED = {
         ("corpora", "kinds", "questions", "crossed", "shares", "rows"),
         frozenset(f"latentqa_{part}" for part in ("control", "stimulus", "stimulus_completion", "system", "qa")),
     ),
+    "relations": Analysed(
+        "steerlab.tasks.relations",
+        "relations",
+        ("corpora", "facts", "mentions", "candidates"),
+        frozenset({"relations_jsonl"}),
+    ),
+    "system_prompts": Analysed(
+        "steerlab.tasks.system_prompts",
+        "system_prompts",
+        ("corpora", "items", "candidates"),
+        frozenset({"system_prompts_jsonl"}),
+    ),
 }
 
 TEXT_SCORERS = {
@@ -262,4 +274,7 @@ FIGURES = {
     "glue": Figure("steerlab.figures.glue", "cogsteer"),
     "latent_reading": Figure("steerlab.figures.latent_reading", "latentqa"),
     "reader_training": Figure("steerlab.figures.reader_training", "latentqa"),
+    "read_relations": Figure("steerlab.figures.relations", "latentqa"),
+    "read_system_prompts": Figure("steerlab.figures.system_prompts", "latentqa"),
+    "scale_decoder": Figure("steerlab.figures.scale_decoder", "latentqa", across_models=True),
 }

@@ -294,6 +294,11 @@ def plot_figure(config: dict, doors: dict, *, model: str, figure: str) -> dict:
 
 def _sample_data(config: dict, doors: dict, figure: str) -> str:
     """What a caption says of sample data: nothing, that all is, or which part is."""
+    if tables := READ_BY_READERS.get(figure):
+        made_up = [
+            what for what, table in tables.items() if "sample" in {doors[one] for one in task_sources(config, table)}
+        ]
+        return f"sample data ({' and '.join(made_up)})" if made_up else ""
     if table := READ_TABLES.get(figure):
         corpora = task_sources(config, table)
         made_up = [corpus for corpus in corpora if doors[corpus] == "sample"]
@@ -312,6 +317,14 @@ READ_TABLES = {
     "eye_tracking": "eye_tracking",
     "latent_reading": "latent_reading",
     "reader_training": "latent_reading",
+    "scale_decoder": "latent_reading",
+}
+
+# Figures of texts that readers were not trained on, and the tables of these and of what they were trained on.
+_TRAINED_ON = {"what the readers were trained on": "latent_reading"}
+READ_BY_READERS = {
+    "read_relations": {"the facts": "relations"} | _TRAINED_ON,
+    "read_system_prompts": {"the system prompts": "system_prompts"} | _TRAINED_ON,
 }
 
 

@@ -29,8 +29,10 @@ CAPTURED += ["activations/*/truthfulness/*/attention_heads-last.json"]
 READING = ["analyses/tiny-llama/eye_tracking.csv"]
 EYE_TRACKING = ["data/eye_tracking.parquet"]
 LATENT_READING = ["data/latent_reading.parquet"]
-READERS = ["steers/tiny-llama/latentqa/readers/visible/0"]
-READ_OUT = ["analyses/tiny-llama/latent_reading/visible/0.csv"]
+RELATIONS, SYSTEM_PROMPTS = ["data/relations.parquet"], ["data/system_prompts.parquet"]
+READERS = [f"steers/tiny-llama/latentqa/readers/{setting}/0" for setting in ("visible", "visible-labels0.5")]
+READ_OUT = [f"analyses/tiny-llama/latent_reading/{setting}/0.csv" for setting in ("visible", "visible-labels0.5")]
+IDENTIFIED = [f"analyses/tiny-llama/{asked}/visible/0.csv" for asked in ("relations", "system_prompts")]
 INTERPRETED = ["analyses/tiny-llama/lm_steer/toxicity/0"]
 
 LEARNT = ["steers/tiny-llama/lm_steer*"]
@@ -107,7 +109,9 @@ PROBES = ["analyses/tiny-llama/hpr/truthfulness/probes-0.csv"]
 ORDINARY_TEXT = ["analyses/tiny-llama/ordinary_text/truthfulness/0.csv"]
 REASONING = ["analyses/tiny-llama/reasoning/toxicity/0.csv"]
 
-LATENT = ["figures/tiny-llama/latent_reading.svg"]  # which takes the intervals itself
+# They take the intervals themselves.
+LATENT = [f"figures/tiny-llama/{name}.svg" for name in ("latent_reading", "read_relations", "read_system_prompts")]
+LATENT += ["figures/all/scale_decoder.svg"]
 
 ANOTHER_SEED = [*(f"steers/tiny-llama/{of}*/truthfulness/1" for of in ("hpr", "slim"))]
 ANOTHER_SEED += ["generations/tiny-llama/base/truthfulness/test/1.parquet"]
@@ -337,10 +341,19 @@ LEAVES = {
     "latent_reading.rows.train": (20, LATENT_READING),
     "latent_reading.rows.dev": (3, LATENT_READING),
     "latent_reading.rows.test": (5, LATENT_READING),
+    "relations.corpora": ([], REPORT),
+    "relations.facts": (2, RELATIONS),
+    "relations.mentions": (2, RELATIONS),
+    "relations.candidates": (2, RELATIONS),
+    "system_prompts.corpora": ([], REPORT),
+    "system_prompts.items": (2, SYSTEM_PROMPTS),
+    "system_prompts.candidates": (2, SYSTEM_PROMPTS),
+    "system_prompts.reply_tokens": (5, IDENTIFIED[1:]),
     "latentqa.settings": (["visible", "masked"], ["steers/tiny-llama/latentqa/readers/masked/0"]),
-    "latentqa.seeds": ([0, 1], ["steers/tiny-llama/latentqa/readers/visible/1"]),
-    "latentqa.batch_rows": (3, READ_OUT),
-    "latentqa.max_new_tokens": (3, READ_OUT),
+    "latentqa.seeds": ([0, 1], ["steers/tiny-llama/latentqa/readers/*/1"]),
+    "latentqa.batch_rows": (3, READ_OUT + IDENTIFIED),
+    "latentqa.max_new_tokens": (3, READ_OUT + IDENTIFIED),
+    "latentqa.scaling": ([{"labels": 0.25}], ["steers/tiny-llama/latentqa/readers/visible-labels0.25/0"]),
     "latentqa.questions": (["Who?"], REPORT),  # of the command line
     "latentqa.checkpoint_every": (2, REPORT),
     "latentqa.processes": (2, READERS),
@@ -537,7 +550,8 @@ def figures(*names: str) -> list[str]:
 
 CHOSEN = (("lm_steer", "toxicity"), ("cogsteer", "toxicity"), ("hpr", "truthfulness"), ("slim", "truthfulness"))
 BY_LAYER = ["choices/tiny-llama/eye_tracking.json"]  # what sweeps choose follows from what they train
-OF_READERS = ("latent_reading", "reader_training")
+ASKED_OF_READERS = ("read_relations", "read_system_prompts")
+OF_READERS = ("latent_reading", "reader_training", "scale_decoder", *ASKED_OF_READERS)
 # Of the figures that are drawn by what calibrated scores need, those whose inputs do not change.
 CALIBRATED = ("probe_accuracy", "slim_coverage", "eye_tracking", "glue", *OF_READERS)
 # A file of the code: what is made anew first.
@@ -564,7 +578,12 @@ MODULES = {
     "steerlab/latent_reads.py": READERS,
     "steerlab/processes.py": READERS,
     "steerlab/methods/latentqa.py": READERS,
-    "steerlab/analyses/latent_reading.py": READ_OUT,
+    "steerlab/analyses/latent_reading.py": READ_OUT + IDENTIFIED,
+    "steerlab/analyses/identification.py": IDENTIFIED,
+    "steerlab/metrics/identification.py": figures(*ASKED_OF_READERS),
+    "steerlab/metrics/reader_scaling.py": figures("scale_decoder"),
+    "steerlab/figures/identification.py": figures(*ASKED_OF_READERS),
+    "steerlab/figures/scale_decoder.py": figures("scale_decoder"),
     "steerlab/metrics/latent_reading.py": figures(*OF_READERS),
     "steerlab/figures/latent_reading.py": figures(*OF_READERS),
     "steerlab/figures/variants.py": figures("cogsteer_variants"),
@@ -594,6 +613,9 @@ MODULES = {
     "steerlab/analyses/word_states.py": READING,
     "steerlab/tasks/eye_tracking.py": EYE_TRACKING,
     "steerlab/tasks/latent_reading.py": LATENT_READING,
+    "steerlab/tasks/relations.py": RELATIONS,
+    "steerlab/tasks/system_prompts.py": SYSTEM_PROMPTS,
+    "steerlab/tasks/candidates.py": RELATIONS + SYSTEM_PROMPTS,
     "steerlab/metrics/continuations.py": METRICS,
     "steerlab/metrics/grid.py": [],
     "steerlab/analyses/interpretation.py": INTERPRETED,
