@@ -29,3 +29,13 @@ rule plot_figure:
 rule figures:
     input:
         x.figures(),
+
+
+rule control_sentiment:
+    input:
+        x.figures(named="control_sentiment"),
+
+
+rule control_bias:
+    input:
+        x.figures(named="control_bias"),
