@@ -31,6 +31,10 @@ EYE_TRACKING = ["data/eye_tracking.parquet"]
 LATENT_READING = ["data/latent_reading.parquet"]
 READERS = ["steers/tiny-llama/latentqa/readers/visible/0"]
 READ_OUT = ["analyses/tiny-llama/latent_reading/visible/0.csv"]
+CONTROL_TABLES = ["data/controls/latentqa/*"]
+CONTROLS = ["steers/tiny-llama/latentqa/sentiment/*", "steers/tiny-llama/latentqa/bias/0"]
+BIAS = ["data/bias.parquet"]
+BIASED = ["analyses/tiny-llama/bias/0.csv"]
 INTERPRETED = ["analyses/tiny-llama/lm_steer/toxicity/0"]
 
 LEARNT = ["steers/tiny-llama/lm_steer*"]
@@ -107,7 +111,8 @@ PROBES = ["analyses/tiny-llama/hpr/truthfulness/probes-0.csv"]
 ORDINARY_TEXT = ["analyses/tiny-llama/ordinary_text/truthfulness/0.csv"]
 REASONING = ["analyses/tiny-llama/reasoning/toxicity/0.csv"]
 
-LATENT = ["figures/tiny-llama/latent_reading.svg"]  # which takes the intervals itself
+# Figures that take the intervals themselves.
+LATENT = [f"figures/tiny-llama/{name}.svg" for name in ("latent_reading", "control_bias")]
 
 ANOTHER_SEED = [*(f"steers/tiny-llama/{of}*/truthfulness/1" for of in ("hpr", "slim"))]
 ANOTHER_SEED += ["generations/tiny-llama/base/truthfulness/test/1.parquet"]
@@ -135,8 +140,15 @@ LEAVES = {
             "random_slim",
             "cogsteer",
             "random_cogsteer",
+            "latentqa",
+            "random_latentqa",
         ],
-        ["*/instructed/*", "activations/*/toxicity/*block_output*", "activations/*/toxicity/*attention_heads*"],
+        [
+            "*/instructed/*",
+            "activations/*/toxicity/*block_output*",
+            "activations/*/toxicity/*attention_heads*",
+            "data/controls/latentqa/toxicity.parquet",
+        ],
     ),
     "run.tasks": (["toxicity"], REPLICATION),
     "run.seeds": ([0, 1], ["steers/*/toxicity/1", "generations/tiny-llama/base/toxicity/*/1.parquet"]),
@@ -190,6 +202,10 @@ LEAVES = {
     "tasks.truthfulness.training": ("choices", TRUTHFULNESS),
     "tasks.truthfulness.preamble": ("harness", TRUTHFULNESS),
     "tasks.truthfulness.wording": ("Be honest. {text}", TRUTHFULNESS),
+    "tasks.bias.seeds": ([0, 1], ["steers/tiny-llama/latentqa/bias/1"]),
+    "tasks.bias.methods": (["base", "latentqa"], BIASED),
+    "tasks.bias.prompts.test": (5, BIAS),
+    "tasks.bias.wording": ("Be fair. {text}", BIAS),
     "activations.batch_rows": (3, CAPTURED + READERS),
     "activations.shard_rows": (7, CAPTURED + READERS),
     "steers.lm_steer.adaptor": ("add", LEARNT),
@@ -271,6 +287,25 @@ LEAVES = {
     "steers.cogsteer.official_code": (True, COGSTEER),
     "steers.cogsteer.strengths": ([0.5], [COGSTEER_ON_DEV]),
     "steers.cogsteer.by_task": ({"toxicity": {"updates": 2}}, COGSTEER),
+    "steers.latentqa.wish": ("be_gloomy", CONTROL_TABLES),
+    "steers.latentqa.nudge": ("Please.", CONTROL_TABLES),
+    "steers.latentqa.setting": ("visible", REPORT),  # the reader that it asks already
+    "steers.latentqa.rank": (3, CONTROLS),
+    "steers.latentqa.alpha": (8, CONTROLS),
+    "steers.latentqa.dropout": (0.3, CONTROLS),
+    "steers.latentqa.lora_modules": ("qv", CONTROLS),
+    "steers.latentqa.layers": ([0], CONTROLS),
+    "steers.latentqa.per_layer_loss": (True, CONTROLS),
+    "steers.latentqa.samples": (3, CONTROLS),
+    "steers.latentqa.with_replies": (False, CONTROLS),
+    "steers.latentqa.truncate": (20, CONTROLS),
+    "steers.latentqa.train_percent": (50, CONTROLS),
+    "steers.latentqa.updates": (3, CONTROLS),
+    "steers.latentqa.batch_rows": (2, CONTROLS),
+    "steers.latentqa.learning_rate": (0.02, CONTROLS),
+    "steers.latentqa.held_out_every": (1, CONTROLS),
+    "steers.latentqa.strengths": ([0.5], ["generations/tiny-llama/latentqa/sentiment/test/*", *BIASED]),
+    "steers.latentqa.by_task": ({"bias": {"updates": 3}}, ["steers/tiny-llama/latentqa/bias/0"]),
     "variants": ({"lm_steer_30": {"texts": 4}}, ["steers/*/lm_steer_30/*"]),
     "choices.perplexity_limit": (2.0, [f"choices/tiny-llama/{of}/toxicity.json" for of in ("lm_steer", "cogsteer")]),
     "generations.toxicity.samples.dev": (2, ON_DEV),
@@ -308,7 +343,7 @@ LEAVES = {
     "scores.moderation.model": ("other", REPORT),
     "scores.moderation.categories": (["violence"], REPORT),
     "scores.moderation.quota": (2.0, REPORT),
-    "scores.answers.tokens_a_batch": (128, ANSWERS + SWEPT_ANSWERS),
+    "scores.answers.tokens_a_batch": (128, ANSWERS + SWEPT_ANSWERS + BIASED),
     "scores.answers.judges.truthful": ("tiny-gpt2", ["models/tiny-gpt2"]),
     "scores.answers.judges.informative": ("tiny-gpt2", ["models/tiny-gpt2"]),
     "scores.perplexity.judges": (["base", "tiny-gpt2"], ["models/tiny-gpt2"]),
@@ -342,6 +377,7 @@ LEAVES = {
     "latentqa.batch_rows": (3, READ_OUT),
     "latentqa.max_new_tokens": (3, READ_OUT),
     "latentqa.questions": (["Who?"], REPORT),  # of the command line
+    "latentqa.prompts": (["Well?"], REPORT),  # likewise
     "latentqa.checkpoint_every": (2, REPORT),
     "latentqa.tracker": ("trackio", REPORT),
     "latentqa.reader.rank": (3, READERS),
@@ -531,7 +567,7 @@ CHOSEN = (("lm_steer", "toxicity"), ("cogsteer", "toxicity"), ("hpr", "truthfuln
 BY_LAYER = ["choices/tiny-llama/eye_tracking.json"]  # what sweeps choose follows from what they train
 OF_READERS = ("latent_reading", "reader_training")
 # Of the figures that are drawn by what calibrated scores need, those whose inputs do not change.
-CALIBRATED = ("probe_accuracy", "slim_coverage", "eye_tracking", "glue", *OF_READERS)
+CALIBRATED = ("probe_accuracy", "slim_coverage", "eye_tracking", "glue", "control_bias", *OF_READERS)
 # A file of the code: what is made anew first.
 MODULES = {
     "steerlab/sites.py": COMPUTE,
@@ -555,6 +591,13 @@ MODULES = {
     "steerlab/language_modelling.py": COGSTEER + READERS,
     "steerlab/latent_reads.py": READERS,
     "steerlab/methods/latentqa.py": READERS,
+    "steerlab/methods/latentqa_control.py": CONTROLS,
+    "steerlab/data/control_rows.py": CONTROL_TABLES,
+    "steerlab/tasks/control.py": CONTROL_TABLES,
+    "steerlab/tasks/bias.py": BIAS,
+    "steerlab/analyses/bias.py": BIASED,
+    "steerlab/figures/control_sentiment.py": figures("control_sentiment"),
+    "steerlab/figures/control_bias.py": figures("control_bias"),
     "steerlab/analyses/latent_reading.py": READ_OUT,
     "steerlab/metrics/latent_reading.py": figures(*OF_READERS),
     "steerlab/figures/latent_reading.py": figures(*OF_READERS),
@@ -570,7 +613,7 @@ MODULES = {
     "steerlab/choices.py": [f"choices/tiny-llama/{of}/{task}.json" for of, task in CHOSEN],
     "steerlab/layer_choices.py": [*BY_LAYER, *OF_A_BLOCK, *CLASSIFIERS],
     "steerlab/scores/perplexity.py": PERPLEXITY + OF_ANSWERS,
-    "steerlab/likelihood.py": [*SLIM, *PERPLEXITY, *ASKED, HPR_ON_DEV, *SWEPT_ANSWERS[:1], *OF_BASE_ANSWERS],
+    "steerlab/likelihood.py": [*SLIM, *PERPLEXITY, *ASKED, HPR_ON_DEV, *SWEPT_ANSWERS[:1], *OF_BASE_ANSWERS, *BIASED],
     "steerlab/scores/profanity_check.py": TEXTS,
     "steerlab/scores/vader.py": TEXTS,
     "steerlab/scores/toxic_comment_classifier.py": [],
@@ -579,7 +622,7 @@ MODULES = {
     "steerlab/tasks/toxicity.py": TOXICITY,
     "steerlab/tasks/sentiment.py": SENTIMENT,
     "steerlab/metrics/bootstrap.py": [
-        *MEASURED, *CALIBRATION, *PROBES, *COVERAGE, *READING, *GLUE_CHOICE, *figures(*OF_READERS),
+        *MEASURED, *CALIBRATION, *PROBES, *COVERAGE, *READING, *GLUE_CHOICE, *figures(*OF_READERS, "control_bias"),
     ],
     "steerlab/metrics/ranks.py": READING,
     "steerlab/analyses/word_states.py": READING,
@@ -591,7 +634,7 @@ MODULES = {
     "steerlab/analyses/reading.py": INTERPRETED,
     "steerlab/analyses/ordinary_text.py": ORDINARY_TEXT,
     "steerlab/analyses/reasoning.py": REASONING,
-    "steerlab/analyses/steered.py": ["analyses/*/norms/*", *ORDINARY_TEXT, *REASONING],
+    "steerlab/analyses/steered.py": ["analyses/*/norms/*", *ORDINARY_TEXT, *REASONING, *BIASED],
     "steerlab/harness.py": REASONING,
     "steerlab/metrics/calibrated.py": [*METRICS, *CALIBRATION, *figures(*CALIBRATED)],
     "steerlab/analyses/calibration.py": [],
