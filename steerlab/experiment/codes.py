@@ -7,7 +7,9 @@ taken of the syntax tree without docstrings, so a comment, a docstring or anothe
 import ast
 import functools
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 PLUMBING = {"steerlab.job", "steerlab.progress"}  # they cannot change a result's bytes
@@ -21,7 +23,7 @@ def code_digest(script: str, modules: tuple[str, ...] = (), files: tuple[str, ..
     found: set[Path] = set()
     for path in (ROOT / script, *map(_module_path, modules)):
         _walk(path, found)
-    parts = [(str(path.relative_to(ROOT)), _tree_digest(path)) for path in sorted(found)]
+    parts = [(str(path.relative_to(ROOT)), _facts(path)[0]) for path in sorted(found)]
     parts += [(file, file_digest(ROOT / file)) for file in files]
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
@@ -35,21 +37,40 @@ def _walk(path: Path, found: set[Path]) -> None:
     if path in found:
         return
     found.add(path)
-    for module in _imports(path):
+    for module in _facts(path)[1]:
         _walk(_module_path(module), found)
 
 
 @functools.cache
-def _imports(path: Path) -> set[str]:
+def _facts(path: Path) -> tuple[str, set[str]]:
+    """A file's digest and the package modules that it imports. No tree is kept: many make the collector slow."""
+    tree = ast.parse(path.read_text(), filename=str(path))
     names = set()
-    for node in ast.walk(_tree(path)):
+    for node in _statements(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif _has_docstring(node):
+            node.body = node.body[1:]
     names = {name for name in names if name.split(".")[0] == "steerlab" and _is_module(name)}
     names |= {name.rsplit(".", up)[0] for name in names for up in range(1, name.count(".") + 1)}
-    return names - PLUMBING
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), names - PLUMBING
+
+
+def _statements(tree: ast.Module) -> Iterator[Any]:
+    """The tree and all of its statements; with their expressions there would be ten times as many nodes."""
+    waiting: list[Any] = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        for part in ("body", "orelse", "finalbody", "handlers", "cases"):
+            waiting += getattr(node, part, [])
+
+
+def _has_docstring(node: ast.AST) -> bool:
+    documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+    return documented and ast.get_docstring(node, clean=False) is not None
 
 
 def _is_module(name: str) -> bool:
@@ -60,19 +81,3 @@ def _is_module(name: str) -> bool:
 def _module_path(name: str) -> Path:
     path = ROOT.joinpath(*name.split("."))
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-
-
-@functools.cache
-def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(), filename=str(path))
-
-
-@functools.cache
-def _tree_digest(path: Path) -> str:
-    tree = _tree(path)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(
-            node
-        ):
-            node.body = node.body[1:]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
