@@ -279,21 +279,22 @@ def metrics(rows: tuple = DRAWN, data: str = "real") -> pd.DataFrame:
             for seed in ("0", "1", "all"):
                 for metric, base in VALUES.items():
                     change = 0.1 * strength * (metric != "perplexity") * (not method.startswith("random"))
-                    ends = (None,) * 4 if method == "base" else (base, change, change - 0.05, change + 0.05)
+                    beside = (None,) * 4 if method == "base" else (base, change, change - 0.05, change + 0.05)
                     scorer = "tiny, unsteered" if metric == "perplexity" else "vader==3"
                     value = (
                         metric,
                         base + change,
                         base + change - 0.1,
                         base + change + 0.1,
-                        *ends,
+                        *beside,
                         16,
                         2,
                         scorer,
                         data,
                     )
                     found.append(("tiny", method, "sentiment", "test", prompts, 0, strength, seed, *value))
-    return pd.DataFrame(found, columns=COLUMNS).astype({"base": float, "difference": float})
+    ends = ("base", "difference", "difference_low", "difference_high")
+    return pd.DataFrame(found, columns=COLUMNS).astype(dict.fromkeys(ends, float))
 
 
 def test_methods_stand_below_the_class_of_their_prompts_in_the_order_of_the_style():
