@@ -58,8 +58,10 @@ def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, s
     told = pooled[pooled.difference.notna()]
     widths = (told.difference_high - told.difference_low).dropna()
     changes = [
-        f"{row.label} on {row.group}: {signed(row.difference)} [{signed(low)}, {signed(high)}]"
-        for row, low, high in zip(told.itertuples(), told.difference_low, told.difference_high, strict=True)
+        f"{label} on {group}: {signed(change)} [{signed(low)}, {signed(high)}]"
+        for label, group, change, low, high in zip(
+            told.label, told.group, told.difference, told.difference_low, told.difference_high, strict=True
+        )
     ]
     return selection.phrases(table, confidence=confidence) | {
         "changes": "; ".join(changes),
