@@ -16,8 +16,8 @@ from steerlab.metrics.bootstrap import CONFIDENCE
 
 FIGURE = "control_sentiment"
 PANELS = {
-    "positive_share": "Positive texts\n(share)",
-    "mean_sentiment": "Mean sentiment\n(−1 to 1)",
+    "positive_share": "Positive\n(share)",
+    "mean_sentiment": "Sentiment\n(−1 to 1)",
     "perplexity": "Perplexity\n(per token)",
 }
 CLASSES = ("neutral", "negative", "positive")  # of prompts; a wish of good cheer has least to do on the last
@@ -39,9 +39,13 @@ def table(metrics: pd.DataFrame, *, scorers: Collection[str] = ()) -> pd.DataFra
         raise ValueError(f"figure {FIGURE}: got methods {found}; pass the metrics of base and of what stands beside it")
     place = rows.prompts.map(CLASSES.index) * (1 + rows.method.map(style.rank).max())
     rows = rows.assign(
-        group=rows.prompts + " prompts", name=rows.method.map(style.label), order=place + rows.method.map(style.rank)
+        group=rows.prompts + " prompts", name=rows.method.map(_name), order=place + rows.method.map(style.rank)
     )
     return selection.named_rows(rows, PANELS)[COLUMNS]
+
+
+def _name(method: str) -> str:
+    return "random directions" if method.startswith(style.RANDOM) else style.label(method)
 
 
 def plot(table: pd.DataFrame) -> Figure:
@@ -52,8 +56,8 @@ def plot(table: pd.DataFrame) -> Figure:
 
 def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, str]:
     """The shared phrases, and: changes, of the share of positive texts in each row; detectable, the smallest such
-    change that is told from 0, "" where none has an interval; controls: "yes" where any are drawn; others: the rows of
-    further controls."""
+    change that is told from 0, "" where none has an interval; controls, instructed: "yes" where any are drawn; others:
+    the rows of further controls."""
     pooled = table[(table.seed.astype(str) == "all") & (table.metric == "positive_share")]
     told = pooled[pooled.difference.notna()]
     widths = (told.difference_high - told.difference_low).dropna()
@@ -67,5 +71,6 @@ def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, s
         "changes": "; ".join(changes),
         "detectable": f"{bootstrap.detectable(widths.max(), confidence):.2g}" if (widths > 0).any() else "",
         "controls": "yes" if table.method.str.startswith(style.RANDOM).any() else "",
+        "instructed": "yes" if (table.method == "instructed").any() else "",
         "others": selection.listed(style.label(name) for name in table.method.unique() if name not in style.LABELS),
     }

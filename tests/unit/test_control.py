@@ -301,7 +301,7 @@ def test_methods_stand_below_the_class_of_their_prompts_in_the_order_of_the_styl
     rows = control_sentiment.table(metrics().sample(frac=1, random_state=0))
     assert list(rows.columns) == control_sentiment.COLUMNS
     assert list(rows.group.unique()) == ["neutral prompts", "negative prompts", "positive prompts"]
-    labels = ["unsteered", "instructed prompt", "LatentQA, 0.5", "LatentQA, 1", "random directions (LatentQA), 1"]
+    labels = ["unsteered", "instructed prompt", "LatentQA, 0.5", "LatentQA, 1", "random directions, 1"]
     for _, part in rows.groupby("group"):
         assert list(part.label.unique()) == labels
 
