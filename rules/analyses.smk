@@ -2,8 +2,8 @@
 # official code's own continuations, where a mirror holds them; and how far the toxicity scorers agree with Perspective,
 # where its scores are there. And how well probes tell answers of the test questions apart, what edits do to norms,
 # what steers cost on ordinary text, and what they do to a model's reasoning.
-# And how a model's layers go with readers' eye movements, and what a decoder reads out of its states: attributes, objects
-# of relations, hidden system prompts.
+# And how a model's layers go with readers' eye movements; what a decoder reads out of its states: attributes, objects of
+# relations, hidden system prompts; and which of two sentences a model finds likelier.
 
 
 rule interpret_steer:
@@ -306,3 +306,28 @@ rule identify_system_prompts:
         code=x.code("identify_system_prompts"),
     script:
         "../scripts/identify_system_prompts.py"
+
+
+rule measure_bias:
+    input:
+        steers=x.biased_steers,
+        model=names.MODEL,
+        table=names.TABLE.format(task="bias"),
+    output:
+        pairs=names.BIAS,
+    log:
+        names.log(names.BIAS),
+    benchmark:
+        names.benchmark(names.BIAS)
+    conda:
+        "../envs/torch.yaml"
+    threads: x.config["threads"]
+    resources:
+        gpu=x.gpu,
+        mem_mb=x.config["mem_mb"],
+        runtime=x.config["runtime"],
+    params:
+        spec=lambda w: x.spec("measure_bias", w.items()),
+        code=lambda w: x.code("measure_bias", methods=x.biased_methods(w)),
+    script:
+        "../scripts/measure_bias.py"

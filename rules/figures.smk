@@ -34,14 +34,24 @@ rule figures:
 
 rule read_relations:
     input:
-        x.figures(figure="read_relations"),
+        x.figures(named="read_relations"),
 
 
 rule read_system_prompts:
     input:
-        x.figures(figure="read_system_prompts"),
+        x.figures(named="read_system_prompts"),
 
 
 rule scale_decoder:
     input:
-        x.figures(figure="scale_decoder"),
+        x.figures(named="scale_decoder"),
+
+
+rule control_sentiment:
+    input:
+        x.figures(named="control_sentiment"),
+
+
+rule control_bias:
+    input:
+        x.figures(named="control_bias"),

@@ -51,6 +51,7 @@ def _read(inputs: dict[str, list[Path]], figure: str) -> dict[str, object]:
 
 
 KINDS = {"grid", "accuracies", "coverage", "norms", "texts", "questions", "curves", "comparisons", "costs", "reads"}
+KINDS |= {"pairs"}
 INTERPRETED = {"spectrum": ["spectrum", "coordinates"], "evidence": ["evidence", "guesses"]}
 AS_WRITTEN = {"dtype": {"token": str}, "keep_default_na": False, "na_values": {"evidence": [""], "toxicity": [""]}}
 

@@ -4,9 +4,9 @@ label is +1.0 for civil or positive, -1.0 for toxic or negative, between for rat
 The formats of generations, of Perspective's scores, of questions (steerlab.data.questions, and with choices
 steerlab.data.choice_questions), of eye movements (steerlab.data.eye_tracking), of GLUE (steerlab.data.glue_files), of
 LatentQA (steerlab.data.latentqa_files), of instructions (steerlab.data.instructions), of facts
-(steerlab.data.relations) and of hidden system prompts (steerlab.data.system_prompts) have other columns, which they
-name. A row that cannot be read means that file and loader disagree: all such rows are reported with their lines, none
-is loaded.
+(steerlab.data.relations), of hidden system prompts (steerlab.data.system_prompts) and of sentence pairs
+(steerlab.data.sentence_pairs) have other columns, which they name. A row that cannot be read means that file and loader
+disagree: all such rows are reported with their lines, none is loaded.
 """
 
 import gzip
@@ -31,6 +31,7 @@ from steerlab.data import (
     questions,
     records,
     relations,
+    sentence_pairs,
     system_prompts,
 )
 from steerlab.data.records import BadRows
@@ -279,6 +280,7 @@ FORMATS: dict[str, Callable[[Path], pd.DataFrame]] = {
     )
 } | questions.FORMATS | choice_questions.FORMATS | eye_tracking.FORMATS | glue_files.FORMATS  # fmt: skip
 FORMATS |= latentqa_files.FORMATS | instructions.FORMATS | relations.FORMATS | system_prompts.FORMATS
+FORMATS |= sentence_pairs.FORMATS
 
 
 def _collect(path: Path, lines: Iterable[tuple[int, T]], parse: Callable[[T], Row | None]) -> pd.DataFrame:

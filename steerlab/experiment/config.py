@@ -49,7 +49,14 @@ def check(raw: dict) -> dict:
     )
     errors = errors or list(_impossible_variants(config))
     errors = errors or list(
-        dict.fromkeys([*_impossible_risks(config), *_impossible_layers(config), *_larger_than_their_base(config)])
+        dict.fromkeys(
+            [
+                *_impossible_risks(config),
+                *_impossible_layers(config),
+                *latentqa.impossible(config),
+                *_larger_than_their_base(config),
+            ]
+        )
     )
     if errors:
         raise ConfigError("\n".join(f"config: {error}" for error in errors))
@@ -260,8 +267,8 @@ def _impossible_cells(config: dict) -> Iterator[str]:
     for name in config["models"]:
         if not re.fullmatch(r"[\w.-]+", name):
             yield f"models: {name!r} names files; use letters, digits, '.', '_' and '-'"
-    for method in filter(METHODS.get, config["run"]["methods"]):
-        for task in filter(TASKS.get, config["run"]["tasks"]):
+    for task in filter(TASKS.get, config["run"]["tasks"]):
+        for method in filter(METHODS.get, methods_of(config, task)):
             needs = METHODS[method].needs
             if needs and needs not in TASKS[task].offers:
                 offers = ", ".join(TASKS[task].offers)

@@ -329,9 +329,16 @@ READ_BY_READERS = {
 
 
 def _rests_on(config: dict, figure: str) -> dict[str, str]:
+    if figure in CONTROLLED:
+        learnt = {"what the reader learnt from": config["latent_reading"]["corpora"][0]}
+        return CONTROLLED[figure] | learnt | {"what the control was learnt on": "instructions"}
     rests_on = {"what the steers learnt from": training_source(config, figure_task(figure))}
     asked = {"ordinary_text": {"the texts": "ordinary_text"}, "reasoning": {"the questions": "reasoning"}}
     return rests_on | asked.get(figure, {})
+
+
+# Figures of a control, with what it was asked about.
+CONTROLLED = {"control_sentiment": {"the prompts": "sentiment_prompts"}, "control_bias": {"the pairs": "crows_pairs"}}
 
 
 def figure_task(figure: str) -> str:
@@ -418,7 +425,10 @@ def _rests_on_sample(config: dict, doors: dict, method: str, task: str) -> bool:
     """True if anything that the cell was trained or prompted with is sample data."""
     line = cells.instance(config, method, task).method
     used = {task_sources(config, task)[0]}
-    if (METHODS[line.derived_from] if line.derived_from else line).needs:
+    learnt = METHODS[line.derived_from] if line.derived_from else line
+    if learnt.asks_reader:  # what it is wished to say is a setting, not data
+        used |= {"instructions", *config["latent_reading"]["corpora"]}
+    elif learnt.needs:
         learnt_on = TASKS[task].learnt_on or task
         used |= {training_source(config, name) for name in derivation(config, "", method, learnt_on)[1]}
     return any(doors[source] == "sample" for source in used)

@@ -160,12 +160,10 @@ def test_unknown_names_are_named_with_the_nearest():
     ]
 
 
-def test_an_impossible_cell_is_refused(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(experiment.METHODS, "needy", experiment.Method("steerlab.methods.caa:CAA", needs="qa_pairs"))
-    found = errors(run={"models": ["smollm2-135m-instruct"], "methods": ["needy"]})
-    assert found == [
-        "config: run: needy on toxicity cannot be run: it learns from qa_pairs, the task offers labelled_texts, pairs"
-    ]
+def test_an_impossible_cell_is_refused():
+    run = {"models": ["smollm2-135m-instruct"], "methods": ["caa"], "tasks": ["bias"]}
+    found = errors(run=run, tasks={"bias": {"methods": None}})
+    assert found == ["config: run: caa on bias cannot be run: it learns from labelled_texts, the task offers qa_pairs"]
 
 
 DERIVED = {"of": "composed_lm_steer", "weights": {"toxicity": 1.0}}

@@ -33,6 +33,10 @@ RELATIONS, SYSTEM_PROMPTS = ["data/relations.parquet"], ["data/system_prompts.pa
 READERS = [f"steers/tiny-llama/latentqa/readers/{setting}/0" for setting in ("visible", "visible-labels0.5")]
 READ_OUT = [f"analyses/tiny-llama/latent_reading/{setting}/0.csv" for setting in ("visible", "visible-labels0.5")]
 IDENTIFIED = [f"analyses/tiny-llama/{asked}/visible/0.csv" for asked in ("relations", "system_prompts")]
+CONTROL_TABLES = ["data/controls/latentqa/*"]
+CONTROLS = ["steers/tiny-llama/latentqa/sentiment/*", "steers/tiny-llama/latentqa/bias/0"]
+BIAS = ["data/bias.parquet"]
+BIASED = ["analyses/tiny-llama/bias/0.csv"]
 INTERPRETED = ["analyses/tiny-llama/lm_steer/toxicity/0"]
 
 LEARNT = ["steers/tiny-llama/lm_steer*"]
@@ -110,7 +114,10 @@ ORDINARY_TEXT = ["analyses/tiny-llama/ordinary_text/truthfulness/0.csv"]
 REASONING = ["analyses/tiny-llama/reasoning/toxicity/0.csv"]
 
 # They take the intervals themselves.
-LATENT = [f"figures/tiny-llama/{name}.svg" for name in ("latent_reading", "read_relations", "read_system_prompts")]
+LATENT = [
+    f"figures/tiny-llama/{name}.svg"
+    for name in ("latent_reading", "read_relations", "read_system_prompts", "control_bias")
+]
 LATENT += ["figures/all/scale_decoder.svg"]
 
 ANOTHER_SEED = [*(f"steers/tiny-llama/{of}*/truthfulness/1" for of in ("hpr", "slim"))]
@@ -139,8 +146,15 @@ LEAVES = {
             "random_slim",
             "cogsteer",
             "random_cogsteer",
+            "latentqa",
+            "random_latentqa",
         ],
-        ["*/instructed/*", "activations/*/toxicity/*block_output*", "activations/*/toxicity/*attention_heads*"],
+        [
+            "*/instructed/*",
+            "activations/*/toxicity/*block_output*",
+            "activations/*/toxicity/*attention_heads*",
+            "data/controls/latentqa/toxicity.parquet",
+        ],
     ),
     "run.tasks": (["toxicity"], REPLICATION),
     "run.seeds": ([0, 1], ["steers/*/toxicity/1", "generations/tiny-llama/base/toxicity/*/1.parquet"]),
@@ -194,6 +208,10 @@ LEAVES = {
     "tasks.truthfulness.training": ("choices", TRUTHFULNESS),
     "tasks.truthfulness.preamble": ("harness", TRUTHFULNESS),
     "tasks.truthfulness.wording": ("Be honest. {text}", TRUTHFULNESS),
+    "tasks.bias.seeds": ([0, 1], ["steers/tiny-llama/latentqa/bias/1"]),
+    "tasks.bias.methods": (["base", "latentqa"], BIASED),
+    "tasks.bias.prompts.test": (5, BIAS),
+    "tasks.bias.wording": ("Be fair. {text}", BIAS),
     "activations.batch_rows": (3, CAPTURED + READERS),
     "activations.shard_rows": (7, CAPTURED + READERS),
     "steers.lm_steer.adaptor": ("add", LEARNT),
@@ -275,6 +293,25 @@ LEAVES = {
     "steers.cogsteer.official_code": (True, COGSTEER),
     "steers.cogsteer.strengths": ([0.5], [COGSTEER_ON_DEV]),
     "steers.cogsteer.by_task": ({"toxicity": {"updates": 2}}, COGSTEER),
+    "steers.latentqa.wish": ("be_gloomy", CONTROL_TABLES),
+    "steers.latentqa.nudge": ("Please.", CONTROL_TABLES),
+    "steers.latentqa.setting": ("visible", REPORT),  # the reader that it asks already
+    "steers.latentqa.rank": (3, CONTROLS),
+    "steers.latentqa.alpha": (8, CONTROLS),
+    "steers.latentqa.dropout": (0.3, CONTROLS),
+    "steers.latentqa.lora_modules": ("qv", CONTROLS),
+    "steers.latentqa.layers": ([0], CONTROLS),
+    "steers.latentqa.per_layer_loss": (True, CONTROLS),
+    "steers.latentqa.samples": (3, CONTROLS),
+    "steers.latentqa.with_replies": (False, CONTROLS),
+    "steers.latentqa.truncate": (20, CONTROLS),
+    "steers.latentqa.train_percent": (50, CONTROLS),
+    "steers.latentqa.updates": (3, CONTROLS),
+    "steers.latentqa.batch_rows": (2, CONTROLS),
+    "steers.latentqa.learning_rate": (0.02, CONTROLS),
+    "steers.latentqa.held_out_every": (1, CONTROLS),
+    "steers.latentqa.strengths": ([0.5], ["generations/tiny-llama/latentqa/sentiment/test/*", *BIASED]),
+    "steers.latentqa.by_task": ({"bias": {"updates": 3}}, ["steers/tiny-llama/latentqa/bias/0"]),
     "variants": ({"lm_steer_30": {"texts": 4}}, ["steers/*/lm_steer_30/*"]),
     "choices.perplexity_limit": (2.0, [f"choices/tiny-llama/{of}/toxicity.json" for of in ("lm_steer", "cogsteer")]),
     "generations.toxicity.samples.dev": (2, ON_DEV),
@@ -312,7 +349,7 @@ LEAVES = {
     "scores.moderation.model": ("other", REPORT),
     "scores.moderation.categories": (["violence"], REPORT),
     "scores.moderation.quota": (2.0, REPORT),
-    "scores.answers.tokens_a_batch": (128, ANSWERS + SWEPT_ANSWERS),
+    "scores.answers.tokens_a_batch": (128, ANSWERS + SWEPT_ANSWERS + BIASED),
     "scores.answers.judges.truthful": ("tiny-gpt2", ["models/tiny-gpt2"]),
     "scores.answers.judges.informative": ("tiny-gpt2", ["models/tiny-gpt2"]),
     "scores.perplexity.judges": (["base", "tiny-gpt2"], ["models/tiny-gpt2"]),
@@ -355,6 +392,7 @@ LEAVES = {
     "latentqa.max_new_tokens": (3, READ_OUT + IDENTIFIED),
     "latentqa.scaling": ([{"labels": 0.25}], ["steers/tiny-llama/latentqa/readers/visible-labels0.25/0"]),
     "latentqa.questions": (["Who?"], REPORT),  # of the command line
+    "latentqa.prompts": (["Well?"], REPORT),  # likewise
     "latentqa.checkpoint_every": (2, REPORT),
     "latentqa.processes": (2, READERS),
     "latentqa.sharding": ("fsdp", READERS),
@@ -553,7 +591,7 @@ BY_LAYER = ["choices/tiny-llama/eye_tracking.json"]  # what sweeps choose follow
 ASKED_OF_READERS = ("read_relations", "read_system_prompts")
 OF_READERS = ("latent_reading", "reader_training", "scale_decoder", *ASKED_OF_READERS)
 # Of the figures that are drawn by what calibrated scores need, those whose inputs do not change.
-CALIBRATED = ("probe_accuracy", "slim_coverage", "eye_tracking", "glue", *OF_READERS)
+CALIBRATED = ("probe_accuracy", "slim_coverage", "eye_tracking", "glue", "control_bias", *OF_READERS)
 # A file of the code: what is made anew first.
 MODULES = {
     "steerlab/sites.py": COMPUTE,
@@ -578,6 +616,13 @@ MODULES = {
     "steerlab/latent_reads.py": READERS,
     "steerlab/processes.py": READERS,
     "steerlab/methods/latentqa.py": READERS,
+    "steerlab/methods/latentqa_control.py": CONTROLS,
+    "steerlab/data/control_rows.py": CONTROL_TABLES,
+    "steerlab/tasks/control.py": CONTROL_TABLES,
+    "steerlab/tasks/bias.py": BIAS,
+    "steerlab/analyses/bias.py": BIASED,
+    "steerlab/figures/control_sentiment.py": figures("control_sentiment"),
+    "steerlab/figures/control_bias.py": figures("control_bias"),
     "steerlab/analyses/latent_reading.py": READ_OUT + IDENTIFIED,
     "steerlab/analyses/identification.py": IDENTIFIED,
     "steerlab/metrics/identification.py": figures(*ASKED_OF_READERS),
@@ -598,7 +643,7 @@ MODULES = {
     "steerlab/choices.py": [f"choices/tiny-llama/{of}/{task}.json" for of, task in CHOSEN],
     "steerlab/layer_choices.py": [*BY_LAYER, *OF_A_BLOCK, *CLASSIFIERS],
     "steerlab/scores/perplexity.py": PERPLEXITY + OF_ANSWERS,
-    "steerlab/likelihood.py": [*SLIM, *PERPLEXITY, *ASKED, HPR_ON_DEV, *SWEPT_ANSWERS[:1], *OF_BASE_ANSWERS],
+    "steerlab/likelihood.py": [*SLIM, *PERPLEXITY, *ASKED, HPR_ON_DEV, *SWEPT_ANSWERS[:1], *OF_BASE_ANSWERS, *BIASED],
     "steerlab/scores/profanity_check.py": TEXTS,
     "steerlab/scores/vader.py": TEXTS,
     "steerlab/scores/toxic_comment_classifier.py": [],
@@ -607,7 +652,7 @@ MODULES = {
     "steerlab/tasks/toxicity.py": TOXICITY,
     "steerlab/tasks/sentiment.py": SENTIMENT,
     "steerlab/metrics/bootstrap.py": [
-        *MEASURED, *CALIBRATION, *PROBES, *COVERAGE, *READING, *GLUE_CHOICE, *figures(*OF_READERS),
+        *MEASURED, *CALIBRATION, *PROBES, *COVERAGE, *READING, *GLUE_CHOICE, *figures(*OF_READERS, "control_bias"),
     ],
     "steerlab/metrics/ranks.py": READING,
     "steerlab/analyses/word_states.py": READING,
@@ -622,7 +667,7 @@ MODULES = {
     "steerlab/analyses/reading.py": INTERPRETED,
     "steerlab/analyses/ordinary_text.py": ORDINARY_TEXT,
     "steerlab/analyses/reasoning.py": REASONING,
-    "steerlab/analyses/steered.py": ["analyses/*/norms/*", *ORDINARY_TEXT, *REASONING],
+    "steerlab/analyses/steered.py": ["analyses/*/norms/*", *ORDINARY_TEXT, *REASONING, *BIASED],
     "steerlab/harness.py": REASONING,
     "steerlab/metrics/calibrated.py": [*METRICS, *CALIBRATION, *figures(*CALIBRATED)],
     "steerlab/analyses/calibration.py": [],

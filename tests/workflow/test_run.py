@@ -32,7 +32,7 @@ def test_a_run_ends_with_the_page_and_every_table(finished: Path):
         pd.read_csv(path) for path in (finished / "results/metrics").glob("*/*/*/*.csv")
     )  # without GLUE's
     methods = {"base", "lm_steer", "random_lm_steer", "hpr", "random_hpr", "slim", "random_slim"}
-    methods |= {"cogsteer", "random_cogsteer"}
+    methods |= {"cogsteer", "random_cogsteer", "latentqa"}
     variants = {"lm_steer_all", "lm_steer_30", "civil_and_positive", "transferred", "hpr_net", "hpr_reflection"}
     variants |= {"slim_risk_aware", "slim_layers"}
     variants |= {f"cogsteer_{placed}" for placed in ("picked", "random", "block_0", "block_1")}
