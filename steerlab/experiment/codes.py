@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 PLUMBING = {"steerlab.job", "steerlab.progress"}  # they cannot change a result's bytes
 
 
@@ -51,7 +52,7 @@ def _facts(path: Path) -> tuple[str, set[str]]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-        elif _has_docstring(node):
+        elif isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:]
     names = {name for name in names if name.split(".")[0] == "steerlab" and _is_module(name)}
     names |= {name.rsplit(".", up)[0] for name in names for up in range(1, name.count(".") + 1)}
@@ -66,11 +67,6 @@ def _statements(tree: ast.Module) -> Iterator[Any]:
         yield node
         for part in ("body", "orelse", "finalbody", "handlers", "cases"):
             waiting += getattr(node, part, [])
-
-
-def _has_docstring(node: ast.AST) -> bool:
-    documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-    return documented and ast.get_docstring(node, clean=False) is not None
 
 
 def _is_module(name: str) -> bool:
