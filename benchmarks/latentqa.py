@@ -31,7 +31,7 @@ from steerlab.methods.latentqa import Decoder, captured
 from steerlab.methods.latentqa_trainee import Trainee
 from steerlab.models import ModelHandle, pad
 
-ROWS, NEW_TOKENS, ALLOWED_MEMORY = 8, 40, 1.1
+ROWS, READ_ROWS, NEW_TOKENS, ALLOWED_MEMORY = 8, 4, 40, 1.1
 QUESTION, ANSWER = "Which one word tells how the assistant is now?", "It is cheerful and likes to speak of the sea."
 # Reads of some 40 tokens of SmolLM2's tokenizer; the decoder's prompts have some 100.
 TURNS = [
@@ -48,20 +48,22 @@ def training_from_states_on_disk(handle: ModelHandle, pairs: int) -> Ratio:
     """A decoder's training step that reads the states from disk over a plain fine-tune's."""
     with _on_disk(handle) as states:
         ours = _decoder_step(handle, states)
-        return speed_ratio("decoder's step, states on disk / plain LoRA", 0.9, ours, _plain_step(handle), pairs=pairs)
+        name = "decoder's step, states kept / plain LoRA"
+        return speed_ratio(name, 0.9, ours, _plain_step(handle), pairs=min(pairs, 5))
 
 
 def training_with_the_target(handle: ModelHandle, pairs: int) -> Ratio:
     """The same where the target is run within the step."""
     ours = _decoder_step(handle, None)
-    return speed_ratio("decoder's step, target run in it / plain LoRA", 0.65, ours, _plain_step(handle), pairs=pairs)
+    name = "decoder's step, target in it / plain LoRA"
+    return speed_ratio(name, 0.65, ours, _plain_step(handle), pairs=min(pairs, 5))
 
 
 def reading_with_a_cache(handle: ModelHandle, pairs: int) -> Ratio:
-    """40 tokens of answers to 8 prompts, the prefill patched and keys and values kept, over a patch at each step."""
+    """40 tokens of answers to 4 prompts, the prefill patched and keys and values kept, over a patch at each step."""
     decoder = Decoder.fit(handle, DATA, **SETTINGS)
     cached, anew = (reading(handle, decoder, use_cache) for use_cache in (True, False))
-    name = f"reading {NEW_TOKENS} tokens, prefill patched / every step"
+    name = "reading, patched prefill / patch every step"
     return speed_ratio(name, 3.0, cached, anew, pairs=min(pairs, 5))
 
 
@@ -73,7 +75,7 @@ def memory_of_a_training_step(handle: ModelHandle, pairs: int) -> Ratio:
             for _ in range(min(pairs, 3))
         ]
     )
-    name = f"peak memory, {ALLOWED_MEMORY:g} x plain LoRA / decoder's step"
+    name = f"peak memory, {ALLOWED_MEMORY:g} x plain LoRA / decoder"
     return ratio_of(name, 1.0, ALLOWED_MEMORY * taken[:, 1] / taken[:, 0], taken, unit="MiB")
 
 
@@ -138,9 +140,11 @@ def reading(handle: ModelHandle, decoder: Decoder, use_cache: bool) -> Callable[
     """Every answer has all its tokens, whatever the decoder would like to end with."""
     model, (reads, _) = handle.load(), latent_reads.reads(handle.info.tokenizer, DATA)
     template, generator = decoder.template(handle.info.tokenizer), torch.Generator().manual_seed(0)
+    reads = reads[:READ_ROWS]
     prompts = [template.prompt(len(read.selected), [QUESTION], []) for read in reads]
     width = model.config.hidden_size
-    states = [torch.randn(len(read.selected), width, generator=generator).to(model.dtype) for read in reads]
+    drawn = [torch.randn(len(read.selected), width, generator=generator) for read in reads]
+    states = [each.to(model.device, model.dtype) for each in drawn]
     ids, mask = pad([prompt.ids for prompt in prompts], side="left", pad_id=0, device=model.device)
     length = {"max_new_tokens": NEW_TOKENS, "min_new_tokens": NEW_TOKENS, "pad_token_id": 0}
 
