@@ -48,14 +48,14 @@ def _train(
     from steerlab import classifiers
     from steerlab.models import ModelHandle
 
-    handle, generator = ModelHandle(**model), torch.Generator().manual_seed(0)
-    recipe = classifiers.Recipe.of(spec)
-    made = classifiers.make(handle.load(), recipe, layers, generator)
+    handle, recipe = ModelHandle(**model), classifiers.Recipe.of(spec)
+    made = classifiers.make(handle.load(), recipe, layers, torch.Generator().manual_seed(0))
     on_card = handle.device.startswith("cuda")
     loaded = torch.cuda.memory_allocated() / _MIB if on_card else _resident("VmRSS")
     plan = dataclasses.replace(recipe.training, updates=steps + _FIRST, epochs=steps + _FIRST)  # an epoch has a step
     what = f"cost of {recipe.intervention} in {len(layers)} blocks"
-    classifiers.train(made, handle.info.tokenizer, rows, plan, generator=generator, desc=what)
+    same = torch.Generator().manual_seed(0)  # whatever was drawn before, each setting trains on the same batches
+    classifiers.train(made, handle.info.tokenizer, rows, plan, generator=same, desc=what)
     low, middle, high = np.quantile(made.seconds[_FIRST:], [0.25, 0.5, 0.75])
     peak = torch.cuda.max_memory_allocated() / _MIB if on_card else _resident("VmHWM")
     counted = {"parameters": made.count, "steps": steps, "loaded_mib": loaded, "peak_mib": peak}
