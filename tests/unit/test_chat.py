@@ -210,6 +210,7 @@ class Terminal:
         self.seen = ""
         self.pid, self.end = pty.fork()
         if self.pid == 0:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # of a run in the background it is ignored, and inherited so
             environment = os.environ | {"PYTHONPATH": str(ROOT), "TERM": "dumb"}
             os.execve(sys.executable, [sys.executable, "-m", "steerlab", *arguments], environment)
 
