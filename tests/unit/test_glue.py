@@ -305,3 +305,18 @@ def test_the_cost_counts_what_the_layers_learn(at: SimpleNamespace, layers: list
     rows = glue.of_split(pd.read_parquet(at.inputs["table"]), "train")
     found = measure._train({"folder": at.inputs["model"]}, rows, layers, at.spec, 2)
     assert found["parameters"] == len(layers) * 2 * (2 * 16 * 4 + 4 + 16) and found["steps"] == 2
+
+
+def test_every_setting_is_measured_on_the_same_batches(at: SimpleNamespace, monkeypatch: pytest.MonkeyPatch):
+    drawn, batches = [], classifiers._batches
+
+    def noted(*how):
+        drawn.append(list(batches(*how)))
+        return drawn[-1]
+
+    monkeypatch.setattr(classifiers, "_batches", noted)
+    rows = glue.of_split(pd.read_parquet(at.inputs["table"]), "train")
+    for layers in ([3], list(range(6))):
+        measure._train({"folder": at.inputs["model"]}, rows, layers, at.spec, 2)
+    one, all_of_them = drawn
+    assert len(one) == 4 and one == all_of_them
