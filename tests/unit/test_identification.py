@@ -351,11 +351,11 @@ ASKED = {"relations": {"corpora": ["relations"]}, "system_prompts": {"corpora": 
 
 
 def test_by_default_nobody_is_asked_and_each_corpus_brings_its_figure():
-    assert loaded().figures(figure="read_relations") == [] == loaded().figures(figure="read_system_prompts")
+    assert loaded().figures(named="read_relations") == [] == loaded().figures(named="read_system_prompts")
     x = loaded(**ASKED)
     for name in ASKED:
-        assert x.figures(figure=f"read_{name}") == [f"results/figures/{MODEL}/read_{name}.svg"]
-        assert x.figures(figure=f"read_{name}")[0] in x.figures("latentqa") and name in x.tasks
+        assert x.figures(named=f"read_{name}") == [f"results/figures/{MODEL}/read_{name}.svg"]
+        assert x.figures(named=f"read_{name}")[0] in x.figures("latentqa") and name in x.tasks
         assert x.doors[name] == "sample"
 
 
