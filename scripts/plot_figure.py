@@ -50,8 +50,7 @@ def _read(inputs: dict[str, list[Path]], figure: str) -> dict[str, object]:
     return found
 
 
-KINDS = {"grid", "accuracies", "coverage", "norms", "texts", "questions", "curves", "comparisons", "costs", "reads"}
-KINDS |= {"pairs"}
+KINDS = set("grid accuracies coverage norms texts questions curves comparisons costs reads pairs".split())
 INTERPRETED = {"spectrum": ["spectrum", "coordinates"], "evidence": ["evidence", "guesses"]}
 AS_WRITTEN = {"dtype": {"token": str}, "keep_default_na": False, "na_values": {"evidence": [""], "toxicity": [""]}}
 
