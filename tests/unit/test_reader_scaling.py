@@ -36,7 +36,7 @@ def spec(x: experiment.Experiment, rule: str, setting: str) -> dict:
 
 
 def test_by_default_no_further_reader_is_trained():
-    assert loaded().figures(figure="scale_decoder") == []
+    assert loaded().figures(named="scale_decoder") == []
 
 
 def test_each_size_has_a_reader_of_the_first_setting_beside_the_one_of_all_labels():
@@ -47,7 +47,7 @@ def test_each_size_has_a_reader_of_the_first_setting_beside_the_one_of_all_label
             names.LATENT_READING.format(model=MODEL, setting=size, seed=seed) for size in sizes for seed in (0, 1)
         ]
     }
-    assert x.figures(figure="scale_decoder") == ["results/figures/all/scale_decoder.svg"]
+    assert x.figures(named="scale_decoder") == ["results/figures/all/scale_decoder.svg"]
     assert "LatentQA: 10 readers" in x.summary and len(x.readers) == 4
 
 
