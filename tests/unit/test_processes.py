@@ -26,7 +26,7 @@ def trained(folder: Path, shared: dict[str, object] | None = None, **more: objec
     """A reader by the rule's script; of its six rows two are of dev. more: hyperparameters."""
     folder.mkdir()
     table(hidden=1).assign(split=["train", "train", "dev"] * 2).to_parquet(folder / "table.parquet")
-    spec = COMPUTE | {"activations": {"batch_rows": 4, "shard_rows": 2}, "seed": 0, "setting": "masked"}
+    spec = COMPUTE | {"activations": {"batch_rows": 4, "shard_rows": 2}, "seed": 0, "setting": "masked", "labels": None}
     train_reader.run(
         model=reader_model("llama").folder, table=folder / "table.parquet", store=folder / "store",
         work=folder / "work", reader=folder / "reader", settings={"checkpoint_every": 2, "tracker": None},
