@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks import answers, cogsteer, decoding, hpr, lm_steer, slim
+from benchmarks import answers, cogsteer, decoding, hpr, latentqa, lm_steer, slim
 from benchmarks.pairs import Ratio, ratio_of, timed
 from steerlab.models import ModelHandle
 
@@ -51,6 +51,10 @@ BENCHMARKS: dict[str, Callable[[ModelHandle, int], Ratio]] = {
         cogsteer.memory_of_one_block,
         cogsteer.memory_of_every_block,
         cogsteer.memory_of_two_models,
+        latentqa.training_from_states_on_disk,
+        latentqa.training_with_the_target,
+        latentqa.reading_with_a_cache,
+        latentqa.memory_of_a_training_step,
         import_seconds,
     )
 }

@@ -2,7 +2,8 @@
 # official code's own continuations, where a mirror holds them; and how far the toxicity scorers agree with Perspective,
 # where its scores are there. And how well probes tell answers of the test questions apart, what edits do to norms,
 # what steers cost on ordinary text, and what they do to a model's reasoning.
-# And how a model's layers go with readers' eye movements, and what a decoder reads out of its states.
+# And how a model's layers go with readers' eye movements; what a decoder reads out of its states: attributes, objects of
+# relations, hidden system prompts; and which of two sentences a model finds likelier.
 
 
 rule interpret_steer:
@@ -254,3 +255,79 @@ rule read_attributes:
         code=x.code("read_attributes"),
     script:
         "../scripts/read_attributes.py"
+
+
+rule answer_relations:
+    input:
+        reader=names.READER,
+        model=names.MODEL,
+        table=names.TABLE.format(task="relations"),
+    output:
+        rows=names.RELATIONS,
+    log:
+        names.log(names.RELATIONS),
+    benchmark:
+        names.benchmark(names.RELATIONS)
+    conda:
+        "../envs/torch.yaml"
+    threads: x.config["threads"]
+    resources:
+        gpu=x.gpu,
+        mem_mb=x.config["mem_mb"],
+        runtime=x.config["runtime"],
+    params:
+        spec=lambda w: x.spec("answer_relations", w.items()),
+        code=x.code("answer_relations"),
+    script:
+        "../scripts/answer_relations.py"
+
+
+rule identify_system_prompts:
+    input:
+        reader=names.READER,
+        model=names.MODEL,
+        table=names.TABLE.format(task="system_prompts"),
+        trained=names.TABLE.format(task="latent_reading"),
+    output:
+        rows=names.SYSTEM_PROMPTS,
+    log:
+        names.log(names.SYSTEM_PROMPTS),
+    benchmark:
+        names.benchmark(names.SYSTEM_PROMPTS)
+    conda:
+        "../envs/torch.yaml"
+    threads: x.config["threads"]
+    resources:
+        gpu=x.gpu,
+        mem_mb=x.config["mem_mb"],
+        runtime=x.config["runtime"],
+    params:
+        spec=lambda w: x.spec("identify_system_prompts", w.items()),
+        code=x.code("identify_system_prompts"),
+    script:
+        "../scripts/identify_system_prompts.py"
+
+
+rule measure_bias:
+    input:
+        steers=x.biased_steers,
+        model=names.MODEL,
+        table=names.TABLE.format(task="bias"),
+    output:
+        pairs=names.BIAS,
+    log:
+        names.log(names.BIAS),
+    benchmark:
+        names.benchmark(names.BIAS)
+    conda:
+        "../envs/torch.yaml"
+    threads: x.config["threads"]
+    resources:
+        gpu=x.gpu,
+        mem_mb=x.config["mem_mb"],
+        runtime=x.config["runtime"],
+    params:
+        spec=lambda w: x.spec("measure_bias", w.items()),
+        code=lambda w: x.code("measure_bias", methods=x.biased_methods(w)),
+    script:
+        "../scripts/measure_bias.py"

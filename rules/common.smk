@@ -17,7 +17,7 @@ wildcard_constraints:
     task=r"[^/]+",
     split="dev|test",
     part="fitted|test",
-    setting="visible|masked",
+    setting=r"(visible|masked)(-labels[\d.]+)?(-rank\d+)?",
     seed=r"\d+",
     source=r"[^/]+",
     door=r"[^/]+",

@@ -1,4 +1,5 @@
-# In: public files, a mirror or the sample that ships with the package. Out: raw folders, and one tidy table a task.
+# In: public files, a mirror or the sample that ships with the package. Out: raw folders, and one tidy table a task; and of
+# a control, dialogs with what a reader is wished to answer about them.
 
 
 rule fetch_source:
@@ -34,3 +35,21 @@ rule make_task_table:
         code=lambda w: x.code("make_task_table", task=w.task),
     script:
         "../scripts/make_task_table.py"
+
+
+rule make_control_table:
+    input:
+        unpack(x.control_input),
+    output:
+        table=names.CONTROL_TABLE,
+    log:
+        names.log(names.CONTROL_TABLE),
+    benchmark:
+        names.benchmark(names.CONTROL_TABLE)
+    conda:
+        "../envs/data.yaml"
+    params:
+        spec=lambda w: x.spec("make_control_table", w.items()),
+        code=x.code("make_control_table"),
+    script:
+        "../scripts/make_control_table.py"

@@ -1,4 +1,5 @@
-# In: metrics, choices and analyses. Out: a figure, its caption and the CSV behind it. Nothing here needs a model.
+# In: metrics, choices and analyses. Out: a figure, its caption and the CSV behind it. Nothing here needs a model. After
+# `figures` stand LatentQA's experiments by name.
 
 
 rule plot_figure:
@@ -29,3 +30,28 @@ rule plot_figure:
 rule figures:
     input:
         x.figures(),
+
+
+rule read_relations:
+    input:
+        x.figures(named="read_relations"),
+
+
+rule read_system_prompts:
+    input:
+        x.figures(named="read_system_prompts"),
+
+
+rule scale_decoder:
+    input:
+        x.figures(named="scale_decoder"),
+
+
+rule control_sentiment:
+    input:
+        x.figures(named="control_sentiment"),
+
+
+rule control_bias:
+    input:
+        x.figures(named="control_bias"),

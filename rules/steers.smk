@@ -1,13 +1,15 @@
-# In: a model, a task's training texts and their activations; or steers that others are made from. Out: what a method
-# learnt, one folder a seed. And LatentQA's readers of states, from dialogs with questions about them.
+# In: a model, a task's training texts and their activations, or a reader and what it is wished to answer; or steers that
+# others are made from. Out: what a method learnt, one folder a seed. And LatentQA's readers of states, from dialogs with
+# questions about them.
 
 
 rule train_steer:
     input:
         activations=x.training_input,
         layer=x.layer_choice,
+        reader=x.reader_input,
         model=names.MODEL,
-        table=names.TABLE,
+        table=x.training_table,
     output:
         steer=directory(names.STEER),
     log:
@@ -34,7 +36,7 @@ rule derive_steer:
     input:
         unpack(x.subjects),
         model=names.MODEL,
-        table=names.TABLE,
+        table=x.sizing_table,
     output:
         steer=directory(names.STEER),
     log:
@@ -69,9 +71,9 @@ rule train_reader:
         names.benchmark(names.READER)
     conda:
         "../envs/torch.yaml"
-    threads: x.config["threads"]
+    threads: x.config["threads"] * x.config["latentqa"]["processes"]
     resources:
-        gpu=x.gpu,
+        gpu=x.gpu * x.config["latentqa"]["processes"],
         mem_mb=x.config["mem_mb"],
         runtime=x.config["runtime"],
     params:

@@ -17,7 +17,10 @@ def run(
     steer: Path,
     spec: dict,
 ) -> None:
-    """Save the derived steer. source: the model that `steers` were trained on; choices: of those of spec["chosen"]."""
+    """Save the derived steer. source: the model that `steers` were trained on; choices: of those of spec["chosen"].
+
+    table: of the task, or where nothing is chosen of what the steer was trained on.
+    """
     from steerlab import methods
     from steerlab.data import tables
     from steerlab.methods.protocol import Origin
@@ -32,7 +35,7 @@ def run(
             for task, folder, pick in zip(spec["tasks"], steers, read, strict=True)
         },
         model=trained_on,
-        prompts=tuple(text for _, text in tables.prompts(table, split="dev", rendering="plain")) if read[0] else (),
+        prompts=tuple(tables.to_derive_on(table, is_chosen=read[0] is not None)),
         strength=read[0]["strength"] if read[0] else 1.0,
         seed=spec["seed"],
     )

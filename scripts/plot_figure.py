@@ -37,7 +37,7 @@ def _read(inputs: dict[str, list[Path]], figure: str) -> dict[str, object]:
     if "interpretation" in inputs:
         for name in INTERPRETED.get(figure, [figure]):  # whose tokens may be "nan"
             found[name] = pd.read_csv(inputs["interpretation"][0] / f"{name}.csv", **AS_WRITTEN)
-    for kind in KINDS & set(inputs):
+    for kind in set(KINDS.split()) & set(inputs):
         found[kind] = pd.concat(map(pd.read_csv, inputs[kind]), ignore_index=True)
     if "training" in inputs:
         found["training"] = parameters.training(inputs["training"])
@@ -50,7 +50,7 @@ def _read(inputs: dict[str, list[Path]], figure: str) -> dict[str, object]:
     return found
 
 
-KINDS = {"grid", "accuracies", "coverage", "norms", "texts", "questions", "curves", "comparisons", "costs", "reads"}
+KINDS = "grid accuracies coverage norms texts questions curves comparisons costs reads pairs"  # one table each
 INTERPRETED = {"spectrum": ["spectrum", "coordinates"], "evidence": ["evidence", "guesses"]}
 AS_WRITTEN = {"dtype": {"token": str}, "keep_default_na": False, "na_values": {"evidence": [""], "toxicity": [""]}}
 

@@ -7,7 +7,8 @@ from steerlab.job import job
 
 
 def run(*, reader: Path, model: Path, table: Path, rows: Path, spec: dict, store: Path) -> None:
-    """Write one row a table row and condition as CSV. spec: setting, batch_rows, max_new_tokens, seed, the states'."""
+    """Write one row a table row and condition as CSV, each with what the reader is. spec: setting, labels, batch_rows,
+    max_new_tokens, seed, the states'."""
     import pandas as pd
 
     from steerlab import activations, latent_reads
@@ -19,11 +20,15 @@ def run(*, reader: Path, model: Path, table: Path, rows: Path, spec: dict, store
     decoder = Decoder.load(reader)
     read = {"read_layer": decoder.site.layer, "official_code": decoder.record.config["official_code"]}
     states = partial(captured, handle, **read, **activations.kept(spec, store))
-    parts = [(data, states(data)) for data in latent_reads.of_setting(pd.read_parquet(table), spec["setting"])]
+    data = latent_reads.of_setting(pd.read_parquet(table), spec["setting"], spec["labels"])
+    parts = [(of_part, states(of_part)) for of_part in data]
     how = {key: spec[key] for key in ("seed", "batch_rows", "max_new_tokens")}
     found = latent_reading.attributes(decoder, handle, *parts, **how)
+    trained = data[0][data[0]["split"] == "train"]
+    about = {"model": handle.info.name, "rank": decoder.record.config["rank"], "label_share": spec["labels"] or 1.0}
+    about |= {"trained_labels": trained["label"].nunique(), "trained_rows": len(trained)}
     found.insert(0, "setting", spec["setting"])
-    found.to_csv(rows, index=False)
+    found.assign(**about).to_csv(rows, index=False)
 
 
 if "snakemake" in globals():

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import yaml
 
-from steerlab import experiment, latentqa_data
+from steerlab import experiment, latentqa_commands, latentqa_data
 from steerlab.experiment import plan
+from steerlab.terminal import add_where, be_quiet, one_line, write
 
 CONFIG = Path("config.yaml")
 
@@ -26,7 +27,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     _add_evaluate(commands.add_parser("evaluate", help="a model, steered or not, on tasks of lm-evaluation-harness"))
     _add_chat(commands.add_parser("chat", help="ask a model and see its answers without and with a steer"))
-    _add_read(commands.add_parser("read", help="ask a reader (LatentQA's decoder) about a model's states of a dialog"))
+    latentqa_commands.add_read(
+        commands.add_parser("read", help="ask a reader (LatentQA's decoder) about a model's states of a dialog"),
+        _of_latentqa,
+    )
+    latentqa_commands.add_control(
+        commands.add_parser("control", help="change a model so that a reader of its states answers as is wished"),
+        _of_latentqa,
+    )
     latentqa_data.add(
         commands.add_parser("latentqa-data", help="make data in LatentQA's schemas with a model behind an endpoint")
     )
@@ -64,6 +72,11 @@ def _experiment(overlays: Sequence[Path]) -> experiment.Experiment:
     for path in (CONFIG, *overlays):
         config = _merged(config, _read(path))
     return experiment.load_or_exit(config)
+
+
+def _of_latentqa(key: str) -> Sequence[str]:
+    """A list of latentqa in the configuration; empty where there is none here."""
+    return _experiment(()).config["latentqa"][key] if CONFIG.is_file() else []
 
 
 def _read(path: Path) -> dict:
@@ -169,7 +182,7 @@ def _verify(cache, chosen: argparse.Namespace) -> None:
         sys.stdout.write(f"{cache.path}: every row is whole\n")
 
 
-# ---- evaluate, chat and read: a model and a steer or a reader, from their folders ----
+# ---- evaluate and chat: a model and a steer, from their folders ----
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -199,7 +212,7 @@ def _evaluate(chosen: argparse.Namespace) -> None:
         sys.exit(f"evaluate: {error}; install lm_eval==0.4.13")
     names = [name for name in chosen.tasks.split(",") if name]
     try:
-        _be_quiet(chosen.device)
+        be_quiet(chosen.device)
         if chosen.batch_size < 1 or (chosen.limit is not None and chosen.limit < 1):
             raise ValueError("--batch-size and --limit begin at 1")
         if set(names) & set(harness.TASKS) and not chosen.table.is_file():
@@ -220,7 +233,7 @@ def _evaluate(chosen: argparse.Namespace) -> None:
         if chosen.output:
             chosen.output.write_text(harness.as_json(results))
     except (ValueError, OSError, ArithmeticError) as error:
-        sys.exit(f"evaluate: {_one_line(error)}")
+        sys.exit(f"evaluate: {one_line(error)}")
 
 
 def _add_chat(parser: argparse.ArgumentParser) -> None:
@@ -237,60 +250,15 @@ def _chat(chosen: argparse.Namespace) -> None:
         from steerlab import chat, methods
         from steerlab.models import ModelHandle
 
-        _be_quiet(chosen.device)
+        be_quiet(chosen.device)
         handle = ModelHandle(chosen.model, device=chosen.device, dtype=chosen.dtype)
         steer = methods.load(chosen.steer, handle)
         how = {"max_new_tokens": chosen.max_new_tokens, "temperature": chosen.temperature, "seed": chosen.seed}
-        chat.converse(chat.Chat(handle, steer, _write, strength=chosen.strength, **how), _lines())
+        chat.converse(chat.Chat(handle, steer, write, strength=chosen.strength, **how), _lines())
     except KeyboardInterrupt:
-        _write("\n")
+        write("\n")
     except (ValueError, OSError) as error:
-        sys.exit(f"chat: {_one_line(error)}")
-
-
-def _add_read(parser: argparse.ArgumentParser) -> None:
-    _add_where(parser)
-    where = "results/steers/<model>/latentqa/readers/<setting>/<seed>"
-    parser.add_argument("--reader", type=Path, required=True, help=f"a reader of its states: {where}")
-    parser.add_argument("--system", help="the system prompt that the model reads; default: none")
-    parser.add_argument("--user", required=True, help="what the user says to the model then")
-    parser.add_argument(
-        "--ask", action="append", metavar="QUESTION", help="about the model's states; may be given several times; "
-        "default: latentqa.questions of config.yaml",
-    )  # fmt: skip
-    parser.add_argument(
-        "--hide", type=int, default=0, metavar="TURNS", help="leading turns whose states the reader is not shown; "
-        "default: 0; with 1 the system prompt, as in the setting masked",
-    )  # fmt: skip
-    parser.add_argument("--dialog", action="store_true", help="ask one after the other, not each question by itself")
-    parser.add_argument("--max-new-tokens", type=int, default=40, help="length of an answer; default: 40")
-    parser.set_defaults(run=_read_out)
-
-
-def _read_out(chosen: argparse.Namespace) -> None:
-    if not chosen.ask and not CONFIG.is_file():
-        sys.exit("read: there is no question; give --ask, or call it where config.yaml has latentqa.questions")
-    asked = chosen.ask or _experiment(()).config["latentqa"]["questions"]
-    try:
-        from steerlab import latent_reads
-        from steerlab.methods.latentqa import Decoder
-        from steerlab.models import ModelHandle
-
-        _be_quiet(chosen.device)
-        if chosen.max_new_tokens < 1:
-            raise ValueError("--max-new-tokens begins at 1")
-        handle = ModelHandle(chosen.model, device=chosen.device, dtype=chosen.dtype)
-        reader = Decoder.load(chosen.reader)
-        turns = [{"role": "system", "content": chosen.system}] if chosen.system else []
-        turns.append({"role": "user", "content": chosen.user})
-        official = reader.record.config["official_code"]
-        read = latent_reads.read(handle.info.tokenizer, turns, chosen.hide, official_code=official)
-        dialogs = [asked] if chosen.dialog else [[question] for question in asked]
-        said = reader.read(handle, [read] * len(dialogs), dialogs, max_new_tokens=chosen.max_new_tokens)
-        for question, answer in zip(asked, (answer for dialog in said for answer in dialog), strict=True):
-            _write(f"{question}\n  {answer.strip()}\n")
-    except (ValueError, OSError) as error:
-        sys.exit(f"read: {_one_line(error)}")
+        sys.exit(f"chat: {one_line(error)}")
 
 
 def _lines() -> Iterator[str]:
@@ -303,40 +271,12 @@ def _lines() -> Iterator[str]:
         try:
             yield input("> ")
         except EOFError:
-            _write("\n")
+            write("\n")
             return
 
 
-def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
-
-
-def _add_where(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", type=Path, required=True, help="a prepared model: results/models/<model>")
-    parser.add_argument("--device", default="cpu", help="cpu, the default, or cuda")
-    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
-
-
 def _add_model(parser: argparse.ArgumentParser, *, steer_needed: bool) -> None:
-    _add_where(parser)
+    add_where(parser)
     where = "results/steers/<model>/<method>/<task>/<seed>" + ("" if steer_needed else "; default: no steer")
     parser.add_argument("--steer", type=Path, required=steer_needed, help=f"a steer for it: {where}")
     parser.add_argument("--strength", type=float, default=1.0, help="of the steer; default: 1, the method's own")
-
-
-def _be_quiet(device: str) -> None:
-    """No bars and no warnings between the lines; raises ValueError for a device that is not there."""
-    import torch
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

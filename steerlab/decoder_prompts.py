@@ -30,23 +30,34 @@ class Prompt(Text):
 
 @dataclass(frozen=True, eq=False)
 class Template:
-    """How one model's prompts are made. answer_role: what headers call the assistant; the paper's is "reflect"."""
+    """How one model's prompts are made. answer_role: what headers call the assistant; the paper's is "reflect".
+    shift_position_ids: whether a prompt's positions are such that the placeholders have those of their states."""
 
     tokenizer: Tokenizer
     answer_role: str = ASSISTANT
+    shift_position_ids: bool = False
     _parts: dict[int, list[str]] = field(default_factory=dict, init=False, repr=False)
 
     def prompt(
-        self, count: int, questions: Sequence[str], answers: Sequence[str], *, last_answer_only: bool = True
+        self,
+        count: int,
+        questions: Sequence[str],
+        answers: Sequence[str],
+        *,
+        last_answer_only: bool = True,
+        places: Sequence[int] | None = None,
     ) -> Prompt:
         """The prompt for so many states: as many answers as questions to learn, or one fewer where the model goes on.
 
         asked: the last answer, or all of them; each with the token that ends its turn. The acknowledgement never is.
+        places: of the states in the read, which shifted positions need.
         """
         if not questions or len(questions) - len(answers) not in (0, 1):
             raise ValueError(f"{len(questions)} questions do not go with {len(answers)} answers; leave out the last")
         if count < 1:
             raise ValueError(f"a decoder reads {count} states; give at least one")
+        if self.shift_position_ids and (places is None or len(places) != count):
+            raise ValueError(f"{count} states are to have the positions of their read; give the place of each")
         opening, before_acknowledgement, *others = self._of(len(questions))
         ids = encode(self.tokenizer, opening)
         first = len(ids)
@@ -55,13 +66,14 @@ class Template:
         ids += self._plain(before_acknowledgement + ACKNOWLEDGEMENT + others[0] + questions[0] + others[1])
         for turn, answer in enumerate(answers):
             spoken = self._plain(answer) + self.closing
-            places = range(len(ids), len(ids) + len(spoken))
-            asked = [*places] if last_answer_only else [*asked, *places]
+            own = range(len(ids), len(ids) + len(spoken))
+            asked = [*own] if last_answer_only else [*asked, *own]
             ids += spoken
             if turn + 1 < len(questions):
                 between = self._plain(others[2 * turn + 2] + questions[turn + 1] + others[2 * turn + 3])
                 ids += between[len(self.closing) :] if between[: len(self.closing)] == self.closing else between
-        return Prompt(ids, asked, first, count)
+        positions = _shifted(len(ids), first, places) if self.shift_position_ids and places else None
+        return Prompt(ids, asked, first, count, positions=positions)
 
     @property
     def placeholder(self) -> int:
@@ -100,3 +112,13 @@ class Template:
 
     def _plain(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def _shifted(length: int, first: int, places: Sequence[int]) -> list[int]:
+    """Positions of a prompt's tokens: the placeholders have the places' own, the others count down and up from them.
+
+    None is below 0, which a model with an embedding a position does not have.
+    """
+    before = [max(0, places[0] - first + place) for place in range(first)]
+    after = range(places[-1] + 1, places[-1] + 1 + length - first - len(places))
+    return [*before, *places, *after]

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import platform
+import random
 import re
 import resource
 import shutil
@@ -60,7 +61,8 @@ def job(snakemake) -> Iterator[Job]:
     with _logging_to(Path(snakemake.log[0])), open(JOBS_LOCK, "a+") as alive:
         fcntl.flock(alive, fcntl.LOCK_SH)  # envs/run.sh waits for it: while it is held, a job is alive
         try:
-            with lease_card() if snakemake.resources.get("gpu", 0) else contextlib.nullcontext():
+            asked = snakemake.resources.get("gpu", 0)
+            with lease_cards(asked) if asked else contextlib.nullcontext():
                 yield _job(snakemake, finals, outputs)
             for name, final in finals.items():
                 _remove(final)
@@ -229,11 +231,11 @@ def _stat(pid: int) -> tuple[int, int] | None:
 
 
 @contextlib.contextmanager
-def lease_card(seconds: float = 1.0) -> Iterator[str]:
-    """Hold one card of this machine for this process alone, and make it the only visible one.
+def lease_cards(count: int = 1, seconds: float = 1.0) -> Iterator[str]:
+    """Hold so many cards of this machine for this process alone, and make them the only visible ones.
 
-    An already set CUDA_VISIBLE_DEVICES (a cluster's) wins. The lock is the kernel's: it is freed on any death. Waits
-    while all cards are held.
+    An already set CUDA_VISIBLE_DEVICES (a cluster's) wins. The locks are the kernel's: they are freed on any death.
+    Waits while too few cards are free, and holds none meanwhile: two jobs of several cards would wait for each other.
     """
     if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
         yield visible
@@ -243,27 +245,41 @@ def lease_card(seconds: float = 1.0) -> Iterator[str]:
         folder.mkdir()
         folder.chmod(0o777)  # the machine's cards are everybody's
     number = len(cards())
-    if not number:
-        raise RuntimeError("device is cuda but nvidia-smi -L lists no card; set device: cpu")
+    if number < count:
+        raise RuntimeError(
+            f"device is cuda and the job asks for {count}, but nvidia-smi -L lists {number}; ask for fewer, or set "
+            "device: cpu"
+        )
     waiting = False
     while True:
-        for index in range(number):
-            file = folder / f"{index}.lock"
-            if not file.exists():
-                file.touch()
-                file.chmod(0o666)
-            with open(file, "a") as lock:
+        with contextlib.ExitStack() as locks:
+            held: list[str] = []
+            for index in range(number):
+                if len(held) < count and _lock(folder / f"{index}.lock", locks):
+                    held.append(str(index))
+            if len(held) == count:
+                os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(held)
                 try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    continue
-                os.environ["CUDA_VISIBLE_DEVICES"] = str(index)
-                try:
-                    yield str(index)
+                    yield ",".join(held)
                 finally:
                     del os.environ["CUDA_VISIBLE_DEVICES"]
                 return
         if not waiting:
-            log.warning("all %d cards are held by other jobs; waiting for one", number)
+            log.warning("of %d cards too few are free; waiting for %d", number, count)
             waiting = True
-        time.sleep(seconds)
+        time.sleep(seconds * random.uniform(0.5, 1.5))  # not in step with another job that waits
+
+
+def _lock(file: Path, locks: contextlib.ExitStack) -> bool:
+    """Lock the file until the stack is closed; False where another process has it."""
+    if not file.exists():
+        file.touch()
+        file.chmod(0o666)
+    with contextlib.ExitStack() as opened:
+        lock = opened.enter_context(open(file, "a"))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        locks.push(opened.pop_all())
+    return True

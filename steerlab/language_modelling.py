@@ -1,7 +1,7 @@
 """Teaching new modules of a frozen model to predict texts: texts as tokens, their loss, the order of batches."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,10 +15,12 @@ from steerlab.sites import Site
 
 @dataclass(frozen=True)
 class Text:
-    """Token ids of a text; asked: places (from 1) of the tokens that count in the loss."""
+    """Token ids of a text; asked: places (from 1) of the tokens that count in the loss; positions: what the model is
+    told of where each token stands, None to count from 0."""
 
     ids: list[int]
     asked: list[int]
+    positions: list[int] | None = field(default=None, kw_only=True)
 
 
 def mean_loss(model: Any, embeddings: Tensor, texts: Sequence[Text]) -> Tensor:
@@ -42,12 +44,21 @@ def text_losses(model: Any, embeddings: Tensor, texts: Sequence[Text]) -> Tensor
 def _asked(model: Any, texts: Sequence[Text]) -> tuple[Tensor, Tensor]:
     """The states, (tokens, hidden) float32, that predict the tokens asked for, and these tokens."""
     ids, mask = pad([text.ids for text in texts], side="right", pad_id=0, device=model.device)
-    positions, site = (mask.cumsum(1) - 1).clamp(min=0), Site("lm_head_input")
+    positions, site = position_ids(texts, mask), Site("lm_head_input")
     with sites.without_head(model), sites.capture(model, [site]) as states:
         model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False)
     rows = torch.tensor([row for row, text in enumerate(texts) for _ in text.asked], device=model.device)
     places = torch.tensor([place for text in texts for place in text.asked], device=model.device)
     return states[site][rows, places - 1].float(), ids[rows, places]
+
+
+def position_ids(texts: Sequence[Text], mask: Tensor) -> Tensor:
+    """The texts' own positions, or counted from each row's first real token; (batch, seq) int64 like the mask."""
+    counted = (mask.cumsum(1) - 1).clamp(min=0)
+    if any(text.positions for text in texts):
+        told = [place for text in texts for place in text.positions or range(len(text.ids))]
+        counted[mask.bool()] = torch.tensor(told, device=mask.device)
+    return counted
 
 
 def batches(rows: int, batch_rows: int, steps: int, generator: torch.Generator) -> Iterator[list[int]]:

@@ -3,7 +3,8 @@
 A read is an `activations.Row`: the dialog in the target's chat template with the prompt for an answer, and in
 `selected` what is shown. Spans are the characters of the template's rendering and the tokenizer's offsets, never a
 table of tokens: the dialog's leading turns that are hidden, and all that the template puts before them, are left out,
-and so is every special token and the first place, whose states (an attention sink) say nothing.
+and so is every special token and the first place, whose states (an attention sink) say nothing. Of a dialog with a
+focus, some words of it, nothing but these is shown.
 
 Source: LatentQA, section on masked activations. There the masked span reaches through the next turn's header and
 lengths assume a begin-of-sequence token; here it ends where the hidden turns end, with or without such a token.
@@ -18,28 +19,35 @@ import pandas as pd
 from jinja2 import TemplateError
 
 from steerlab.activations import Row
+from steerlab.data.splits import share
 from steerlab.models import NO_CHAT, ModelError, Tokenizer, opens_with_bos
 
 Turns = Sequence[Mapping[str, str]]
 
 
-def read(tokenizer: Tokenizer, turns: Turns, hidden: int = 0, *, official_code: bool = False) -> Row:
+def read(tokenizer: Tokenizer, turns: Turns, hidden: int = 0, *, focus: str = "", official_code: bool = False) -> Row:
     """The read of a dialog, turns of {"role", "content"}, whose first `hidden` turns the decoder does not see.
 
     Shown are the tokens that begin after the hidden turns, or with none hidden at the first turn's content or later.
-    official_code: the first place is shown too, before the others.
+    focus: of these, only the tokens of its last occurrence in the contents. official_code: the first place is shown
+    too, before the others.
     Raises ValueError where nothing is left to show, ModelError for a tokenizer without a (usable) chat template.
     """
     if not 0 <= hidden <= len(turns):
         raise ValueError(f"{hidden} turns are to be hidden, the dialog has {len(turns)}; hide none up to all")
     text, spans = _rendered(tokenizer, turns)
     begin = _end_of(tokenizer, turns[:hidden], text, spans) if hidden else spans[0][0]
+    found = text.rfind(focus, begin, spans[-1][1]) if focus else begin
+    if found < 0:
+        raise ValueError(f"{focus!r} is not in what is shown of the dialog {text[:60]!r}; name words of it")
+    until = found + len(focus) if focus else len(text)
     options = {"return_offsets_mapping": True, "add_special_tokens": not opens_with_bos(tokenizer, text)}
     tokens, special = tokenizer(text, **options), special_ids(tokenizer)
     shown = tuple(
         place
         for place, (token, (start, end)) in enumerate(zip(tokens["input_ids"], tokens["offset_mapping"], strict=True))
-        if place and end > start >= begin and token not in special
+        # a token is of the focus also if it begins with the blank before it
+        if place and begin <= start < until and end > max(start, found) and token not in special
     )
     if not shown:
         raise ValueError(f"nothing of the dialog {text[:60]!r} is shown to the decoder; hide fewer of its turns")
@@ -49,21 +57,32 @@ def read(tokenizer: Tokenizer, turns: Turns, hidden: int = 0, *, official_code: 
 def reads(tokenizer: Tokenizer, data: pd.DataFrame, *, official_code: bool = False) -> tuple[list[Row], list[int]]:
     """The different reads of a table, in the order in which they come up, and the index of each row's.
 
-    data: `turns`, JSON of a list of {"role", "content"}, and `hidden`, int. Raises as `read`.
+    data: `turns`, JSON of a list of {"role", "content"}, `hidden`, int, and if there is one `focus`. Raises as `read`.
     """
-    places: dict[tuple[str, int], int] = {}
-    which = [places.setdefault(key, len(places)) for key in zip(data["turns"], data["hidden"].astype(int))]
-    made = [read(tokenizer, json.loads(turns), hidden, official_code=official_code) for turns, hidden in places]
+    places: dict[tuple[str, int, str], int] = {}
+    focus = data["focus"] if "focus" in data else [""] * len(data)
+    keys = zip(data["turns"], data["hidden"].astype(int), focus, strict=True)
+    which = [places.setdefault(key, len(places)) for key in keys]
+    made = [
+        read(tokenizer, json.loads(turns), hidden, focus=words, official_code=official_code)
+        for turns, hidden, words in places
+    ]
     return made, which
 
 
-def of_setting(table: pd.DataFrame, setting: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+def of_setting(table: pd.DataFrame, setting: str, labels: float | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows that readers are fitted on and chosen by, those of dev first, and the rows of test.
 
-    setting: "masked" hides the turns that the table says, "visible" none. As dev rows come first, the states that are
-    captured of all fitted rows are, in their order, those of dev rows as well.
+    setting: "masked" hides the turns that the table says, "visible" none. labels: share of the seen labels that are
+    kept, the first by hash, so that a larger share keeps those of a smaller one; of the others no row is left, in no
+    split. As dev rows come first, the states that are captured of all fitted rows are, in their order, those of dev
+    rows as well.
     """
     data = table.assign(hidden=0) if setting == "visible" else table
+    if labels is not None:
+        seen = sorted(set(data["label"][data["label_is_seen"]]), key=lambda label: (share(label, "scaling"), label))
+        kept = seen[: max(1, round(labels * len(seen)))]
+        data = data[~data["label_is_seen"] | data["label"].isin(kept)]
     fitted, test = data[data["split"] != "test"], data[data["split"] == "test"]
     return fitted.sort_values("split", kind="stable", ignore_index=True), test.reset_index(drop=True)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
 from steerlab import sites
-from steerlab.language_modelling import Text
+from steerlab.language_modelling import Text, position_ids
 from steerlab.models import Tokenizer, pad
 from steerlab.sites import Site, Where
 
@@ -65,6 +65,8 @@ def greedy(
         eos_token_id=sorted(stops),
         pad_token_id=end,
     )
-    found = model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)[:, ids.shape[1] :].tolist()
+    told = {"position_ids": position_ids(prompts, mask)} if any(prompt.positions for prompt in prompts) else {}
+    found = model.generate(input_ids=ids, attention_mask=mask, generation_config=settings, **told)
+    found = found[:, ids.shape[1] :].tolist()
     kept = [next((new[:place] for place, token in enumerate(new) if token in stops), new) for new in found]
     return [tokenizer.decode(new, skip_special_tokens=True) for new in kept]

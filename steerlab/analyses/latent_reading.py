@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from steerlab import latent_reads
@@ -44,13 +44,14 @@ def attributes(
     found = [_probed(reader, model, fitted, test)]
     for data, of_data in ((dev, states), test):
         if len(data):
-            others = _others(data, seed)
+            others = shuffled(data["label"], data.groupby(["split", "label_is_seen"]).ngroup(), seed)
             found += [
                 _scored("true", data, reader.losses(model, data, of_data, batch_rows=batch_rows)),
                 _scored("shuffled", data, reader.losses(model, data, of_data, shown=others, batch_rows=batch_rows)),
                 _scored("none", data, reader.losses(model, data, of_data, patch=False, batch_rows=batch_rows)),
             ]
-            found[-3] = found[-3].join(_answered(reader, model, data, of_data, batch_rows, max_new_tokens))
+            how = {"batch_rows": batch_rows, "max_new_tokens": max_new_tokens}
+            found[-3] = found[-3].join(_answered(reader, model, data, of_data, **how))
             found[-2] = found[-2][np.array(others) != np.arange(len(data))]
     return pd.concat(found).assign(seed=seed).reindex(columns=COLUMNS)
 
@@ -68,13 +69,15 @@ def deranged(labels: Sequence[str], seed: int) -> list[int] | None:
     return found.tolist()
 
 
-def _others(data: pd.DataFrame, seed: int) -> list[int]:
-    """For each row the place of the row whose states it is shown when they are shuffled; its own where none is left."""
-    found = np.arange(len(data))
-    kinds = data.groupby(["split", "label_is_seen"]).ngroup().to_numpy()
-    for kind in np.unique(kinds):
+def shuffled(labels: pd.Series, kinds: pd.Series, seed: int) -> list[int]:
+    """For each row the place of the row whose states it is shown when they are shuffled; its own where none is left.
+
+    labels, kinds: of the rows, in order; states go to rows of the same kind and of another label.
+    """
+    found = np.arange(len(labels))
+    for kind in kinds.unique():
         places = np.flatnonzero(kinds == kind)
-        others = deranged(data["label"].iloc[places].tolist(), seed)
+        others = deranged(labels.iloc[places].tolist(), seed)
         if others is None:
             log.warning("a label has more than half of %d rows, which are not shuffled across labels", len(places))
         else:
@@ -82,37 +85,49 @@ def _others(data: pd.DataFrame, seed: int) -> list[int]:
     return found.tolist()
 
 
+def answers(
+    reader: Decoder,
+    model: ModelHandle,
+    data: pd.DataFrame,
+    states: Activations,
+    places: Sequence[int],
+    *,
+    batch_rows: int,
+    max_new_tokens: int,
+) -> list[str]:
+    """The decoder's own answers to the questions of some rows, by their places, about these rows' own states."""
+    reads, which = latent_reads.reads(model.info.tokenizer, data, official_code=reader.record.config["official_code"])
+    shown = [which[place] for place in places]
+    asked = [[data["question"].iloc[place]] for place in places]
+    found = reader.read(
+        model, [reads[read] for read in shown], asked, states=states.of_rows(reader.site, shown),
+        batch_rows=batch_rows, max_new_tokens=max_new_tokens,
+    )  # fmt: skip
+    return [answer.strip() for (answer,) in found]
+
+
 def _scored(condition: str, data: pd.DataFrame, losses: pd.DataFrame) -> pd.DataFrame:
     return data[ABOUT].reset_index(drop=True).join(losses[["loss", "tokens"]]).assign(condition=condition)
 
 
-def _answered(
-    reader: Decoder, model: ModelHandle, data: pd.DataFrame, states: Activations, batch_rows: int, max_new_tokens: int
-) -> pd.DataFrame:
+def _answered(reader: Decoder, model: ModelHandle, data: pd.DataFrame, states: Activations, **how: int) -> pd.DataFrame:
     """The decoder's own answers to the rows whose right answer is one word, and whether they are that word."""
-    official = reader.record.config["official_code"]
-    reads, which = latent_reads.reads(model.info.tokenizer, data, official_code=official)
     wished = data["answer"].str.strip().tolist()
     places = [place for place, answer in enumerate(wished) if len(answer.split()) == 1]
-    asked = [[data["question"].iloc[place]] for place in places]
-    shown = [which[place] for place in places]
-    said = reader.read(
-        model, [reads[read] for read in shown], asked, states=states.of_rows(reader.site, shown),
-        batch_rows=batch_rows, max_new_tokens=max_new_tokens,
-    )  # fmt: skip
-    rows = [(answer.strip(), float(answer.strip() == wished[place])) for place, (answer,) in zip(places, said)]
+    said = answers(reader, model, data, states, places, **how)
+    rows = [(answer, float(answer == wished[place])) for place, answer in zip(places, said)]
     return pd.DataFrame(rows, index=places, columns=["answer", "right"])
 
 
 def _probed(reader: Decoder, model: ModelHandle, fitted: Part, test: Part) -> pd.DataFrame:
     """What a linear probe says of the items of labels that were trained on: softmax on standardised mean states."""
     official = reader.record.config["official_code"]
-    (means, items), others = (_means(model, *part, reader.site, official) for part in (fitted, test))
+    (means, items), others = (item_means(model, *part, reader.site, official) for part in (fitted, test))
     is_train = (items["split"] == "train").to_numpy()
     labels = items["label"][is_train]
     if labels.nunique() < 2:
         return pd.DataFrame(columns=COLUMNS)
-    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(means[is_train], labels)
+    probe = linear_probe().fit(means[is_train], labels)
     asked = pd.concat([items, others[1]], ignore_index=True)
     states = np.concatenate([means, others[0]])
     judged = ((asked["split"] != "train") & asked["label_is_seen"]).to_numpy()
@@ -123,7 +138,12 @@ def _probed(reader: Decoder, model: ModelHandle, fitted: Part, test: Part) -> pd
     return asked[ABOUT].assign(condition="probe", answer=said, right=right, chance=1 / labels.nunique())
 
 
-def _means(
+def linear_probe() -> Pipeline:
+    """Softmax regression on standardised states."""
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+
+
+def item_means(
     model: ModelHandle, data: pd.DataFrame, states: Activations, site: Site, official_code: bool
 ) -> tuple[np.ndarray, pd.DataFrame]:
     """The mean over the shown places of each item's states, (items, hidden), and the items' first rows."""

@@ -3,9 +3,10 @@
 label is +1.0 for civil or positive, -1.0 for toxic or negative, between for rated texts, NaN for a prompt of no class.
 The formats of generations, of Perspective's scores, of questions (steerlab.data.questions, and with choices
 steerlab.data.choice_questions), of eye movements (steerlab.data.eye_tracking), of GLUE (steerlab.data.glue_files), of
-LatentQA (steerlab.data.latentqa_files) and of instructions (steerlab.data.instructions) have other columns, which they
-name. A row that cannot be read means that file and loader disagree: all such rows are
-reported with their lines, none is loaded.
+LatentQA (steerlab.data.latentqa_files), of instructions (steerlab.data.instructions), of facts
+(steerlab.data.relations), of hidden system prompts (steerlab.data.system_prompts) and of sentence pairs
+(steerlab.data.sentence_pairs) have other columns, which they name. A row that cannot be read means that file and loader
+disagree: all such rows are reported with their lines, none is loaded.
 """
 
 import gzip
@@ -21,7 +22,18 @@ from typing import IO, TypeVar, cast
 import pandas as pd
 import pyarrow.parquet
 
-from steerlab.data import choice_questions, eye_tracking, glue_files, instructions, latentqa_files, questions, records
+from steerlab.data import (
+    choice_questions,
+    eye_tracking,
+    glue_files,
+    instructions,
+    latentqa_files,
+    questions,
+    records,
+    relations,
+    sentence_pairs,
+    system_prompts,
+)
 from steerlab.data.records import BadRows
 from steerlab.data.sources import Source, table
 from steerlab.data.splits import row_id, text_digest
@@ -267,7 +279,8 @@ FORMATS: dict[str, Callable[[Path], pd.DataFrame]] = {
         rated_jsonl, texts_jsonl, texts_parquet, official_generations, scored_rtp_jsonl, scored_perspective_csv,
     )
 } | questions.FORMATS | choice_questions.FORMATS | eye_tracking.FORMATS | glue_files.FORMATS  # fmt: skip
-FORMATS |= latentqa_files.FORMATS | instructions.FORMATS
+FORMATS |= latentqa_files.FORMATS | instructions.FORMATS | relations.FORMATS | system_prompts.FORMATS
+FORMATS |= sentence_pairs.FORMATS
 
 
 def _collect(path: Path, lines: Iterable[tuple[int, T]], parse: Callable[[T], Row | None]) -> pd.DataFrame:

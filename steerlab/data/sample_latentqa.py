@@ -203,7 +203,8 @@ def contents() -> dict[str, str]:
     """The text of each file by its name, in the published schemas."""
     labels = [(kind, word) for kind, words in ATTRIBUTES.items() for word in words]
     pairs = {
-        _label(kind, word): [[QUESTION, word], [FURTHER, TEMPLATES[kind][2].format(word=word)]] for kind, word in labels
+        label_of(kind, word): [[QUESTION, word], [FURTHER, TEMPLATES[kind][2].format(word=word)]]
+        for kind, word in labels
     }
     made = {
         "control": [row for label in labels for row in _control(*label)],
@@ -216,17 +217,18 @@ def contents() -> dict[str, str]:
     return found | {"synthetic_latentqa_qa.json": _lines("{", of_qa, "}")}
 
 
-def _label(kind: str, word: str) -> str:
+def label_of(kind: str, word: str) -> str:
+    """The label of an attribute in the files."""
     return f"synthetic-{kind}-{word}"
 
 
 def _control(kind: str, word: str) -> list[dict[str, str]]:
-    return [{"control_user": said.format(word=word), "label": _label(kind, word)} for said in TEMPLATES[kind][1]]
+    return [{"control_user": said.format(word=word), "label": label_of(kind, word)} for said in TEMPLATES[kind][1]]
 
 
 def _system(kind: str, word: str) -> list[dict[str, str]]:
     return [
-        {"system": prompt.format(word=word), "stimulus_user": said, "label": _label(kind, word)}
+        {"system": prompt.format(word=word), "stimulus_user": said, "label": label_of(kind, word)}
         for prompt in TEMPLATES[kind][0]
         for said in _drawn(STIMULI, f"{word} {prompt}", STIMULI_A_WORDING["system"])
     ]
@@ -242,7 +244,7 @@ def _stimulus(kind: str, word: str, of: str) -> list[dict[str, str]]:
             row["stimulus_user"] = said
             if of == "stimulus_completion":
                 row |= {"stimulus_thought": "", "stimulus_model": second}
-            rows.append(row | {"label": _label(kind, word)})
+            rows.append(row | {"label": label_of(kind, word)})
     return rows
 
 

@@ -1,5 +1,6 @@
 """Reading a task's table (results/data/<task>.parquet): which rows are trained on, which are asked."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,6 +30,21 @@ def prompts(path: Path, *, split: str, rendering: str, limit: int | None = None)
     if limit is not None:
         rows = rows.groupby("label", dropna=False).head(limit)
     return list(zip(rows.id, rows.text))
+
+
+SIZED_ON = 24  # instructions, in the order of the table
+
+
+def to_derive_on(path: Path, *, is_chosen: bool) -> list[str]:
+    """What a derived steer is made on: the dev prompts where the first of its tasks has a choice; else, where the table
+    is that of a control, some of the instructions that this was learnt on; else nothing."""
+    if is_chosen:
+        return [text for _, text in prompts(path, split="dev", rendering="plain")]
+    table = pd.read_parquet(path)
+    if "turns" not in table:
+        return []
+    said = [json.loads(turns)[0]["content"] for turns in table["turns"].unique()[:SIZED_ON]]
+    return list(dict.fromkeys(said))
 
 
 def prompt_classes(path: Path, *, split: str) -> dict[str, str]:

@@ -15,7 +15,7 @@ from steerlab import layer_choices
 from steerlab.data import glue as glue_data
 from steerlab.data import sources
 from steerlab.experiment import codes, figures, glue, latentqa, lookups, names, plan, resources, specs
-from steerlab.experiment.cells import Cell, Instance, all_cells, instance, swept_layers
+from steerlab.experiment.cells import Cell, Instance, all_cells, instance, is_sized, swept_layers
 from steerlab.experiment.config import ConfigError, check
 from steerlab.experiment.registry import ANALYSED, FIGURES, METHODS, TASKS, Method
 from steerlab.experiment.scorers import text_scorer
@@ -28,6 +28,7 @@ def load(raw: dict) -> "Experiment":
     """Check a configuration and resolve device, dtype and doors; raises ConfigError with one line an error."""
     config = resources.resolve(check(raw))
     doors, errors = sources.choose_doors(config["data"], sorted(_needed_sources(config)))
+    errors = errors or list(dict.fromkeys(latentqa.unknown_wishes(config, doors)))
     if errors:
         raise ConfigError("\n".join(f"config: {error}" for error in errors))
     return Experiment(config, doors)
@@ -51,6 +52,8 @@ def _needed_sources(config: dict) -> set[str]:
     needed |= drawn & {"ordinary_text", "reasoning"}  # figures whose texts no task has, named as their source
     needed |= {name for task in _analysed(config) for name in lookups.task_sources(config, task)}
     needed |= {glue_data.source(task) for task in config["glue"]["tasks"]}
+    for cell in latentqa.controlled(config):
+        needed |= set(latentqa.control_sources(config, cell.method, cell.task))
     return {name for name in needed if name}
 
 
@@ -205,6 +208,29 @@ class Experiment:
         site = {"part": "fitted", "site": method.captures, "positions": method.positions}
         return [names.ACTIVATIONS.format(model=w.model, task=w.task, **site)]
 
+    def training_table(self, w: SimpleNamespace) -> str:
+        """The table that a fit sees: of its task, or of dialogs with what a reader is wished to answer."""
+        asks = self.method(w.method).asks_reader
+        return names.CONTROL_TABLE.format(method=w.method, task=w.task) if asks else names.TABLE.format(task=w.task)
+
+    def control_input(self, w: SimpleNamespace) -> dict[str, list[str]]:
+        """What a control's table is made from: raw folders by source, and the user's own files of wishes."""
+        raw = {name: [self.raw(name)] for name in latentqa.control_sources(self.config, w.method, w.task)}
+        own = [wish for wish in latentqa.wishes(self.config, w.method, w.task) if latentqa.is_path(wish)]
+        return raw | {"own": own}
+
+    def reader_input(self, w: SimpleNamespace) -> list[str]:
+        """The reader that a steer is trained through; empty for one that asks none."""
+        if not self.method(w.method).asks_reader:
+            return []
+        return [latentqa.reader(self.config, w.model, w.method, w.task, int(w.seed))]
+
+    def sizing_table(self, w: SimpleNamespace) -> str:
+        """The table with what a derived steer is made on: of its task, or that which its method was trained on."""
+        sized = w.method in METHODS and is_sized(w.method, w.task)
+        of = SimpleNamespace(method=self.method(w.method).derived_from, task=w.task)
+        return self.training_table(of) if sized else names.TABLE.format(task=w.task)
+
     def test_activations(self, w: SimpleNamespace) -> str:
         """The activations of the test split's labelled texts at the site that a method is trained on."""
         method = self.method(w.method)
@@ -269,6 +295,15 @@ class Experiment:
             steers += self.steer_input(here)
             choices += self.choice_input(here)
         return {"steers": steers, "choices": choices}
+
+    def biased_methods(self, w: SimpleNamespace) -> list[str]:
+        """The methods whose likelihoods of given sentences are measured."""
+        return [cell.method for cell, _ in latentqa.biased(self.config, w.model, int(w.seed))]
+
+    def biased_steers(self, w: SimpleNamespace) -> list[str]:
+        """The steers under which given sentences are read, in the order of the spec."""
+        asked = latentqa.biased(self.config, w.model, int(w.seed))
+        return [steer for cell, _ in asked for steer in self.steer_input(SimpleNamespace(**vars(cell), seed=w.seed))]
 
     def generations(self, w: SimpleNamespace) -> list[str]:
         """The continuations of a cell, a file a seed; empty where none are drawn."""
@@ -342,14 +377,15 @@ class Experiment:
     @property
     def metrics(self) -> list[str]:
         """The metrics of all cells, and GLUE's."""
-        return [_of_cell(names.METRICS, cell) for cell in self.cells.values()] + self.glue.metrics
+        asked = [cell for cell in self.cells.values() if not TASKS[cell.task].given]
+        return [_of_cell(names.METRICS, cell) for cell in asked] + self.glue.metrics
 
-    def figures(self, group: str | None = None, pattern: str = names.FIGURE) -> list[str]:
-        """The figures that the configuration has the cells for, all or those of a group."""
+    def figures(self, group: str | None = None, pattern: str = names.FIGURE, named: str | None = None) -> list[str]:
+        """The figures that the configuration has the cells for, all or those of a group or of a name."""
         return [
             pattern.format(model=model, figure=figure)
             for model, figure in figures.drawn(self.config, self.cells)
-            if group in (None, FIGURES[figure].group)
+            if group in (None, FIGURES[figure].group) and named in (None, figure)
         ]
 
 

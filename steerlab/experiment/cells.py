@@ -37,13 +37,16 @@ class Instance:
     @property
     def hyperparameters(self) -> dict[str, Any]:
         """What `fit`, or the deriving function, is passed by name."""
-        return {key: value for key, value in self.given.items() if key not in ("strengths", "by_task", "layer_rule")}
+        return {key: value for key, value in self.given.items() if key not in NOT_FITTED}
 
     @property
     def layer_rule(self) -> str | None:
         """The rule by which a block is picked for its fit; None where the configuration says which, or none is."""
         picks = self.method.picks_block and self.given["adapter_layer"] in ("picked", "random")
         return self.given["layer_rule"] if picks else None
+
+
+NOT_FITTED = ("strengths", "by_task", "layer_rule", "wish", "nudge", "setting")  # what the rules look at
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,13 @@ def is_chosen(config: dict, method: str, task: str) -> bool:
     return TASKS[task].objective is not None and line.steer is not None and line.derived_from is None
 
 
+def is_sized(method: str, task: str) -> bool:
+    """True for a random control, on a task without dev prompts, whose size is taken on the dialogs that its method
+    learnt from; it then stands beside every strength of that."""
+    line, aims = METHODS[method], TASKS[TASKS[task].learnt_on or task].objective
+    return line.is_control and METHODS[line.derived_from or ""].asks_reader and aims is None
+
+
 def _headline(config: dict) -> Iterator[Cell]:
     for model in config["run"]["models"]:
         for task in config["run"]["tasks"]:
@@ -152,10 +162,14 @@ def _settings(config: dict, model: str, method: str, task: str, split: str):
     if learnt_on := TASKS[task].learnt_on:
         parent = (model, here.method.derived_from or method, learnt_on)
         return ((PICK,), (PICK,), parent) if is_chosen(config, parent[1], learnt_on) else None
-    if here.method.derived_from:
+    if of := here.method.derived_from:
         # A control or a transfer stands beside the pick of what it is derived from.
-        parent = (model, here.method.derived_from, task)
-        return ((PICK,), (PICK,), parent) if split == "test" and is_chosen(config, parent[1], task) else None
+        if is_chosen(config, of, task):
+            return ((PICK,), (PICK,), (model, of, task)) if split == "test" else None
+        if not is_sized(method, task):
+            return None
+        beside = instance(config, of, task)
+        return (_steps(beside)[-1:], tuple(beside.given["strengths"]), None)
     steps, strengths = _steps(here), tuple(here.given["strengths"])
     if not is_chosen(config, method, task):
         return (steps[-1:], strengths, None)
@@ -173,7 +187,7 @@ def _variants(config: dict) -> Iterator[Cell]:
                 own = variant.get("strengths")
                 is_open = is_chosen(config, parent, task) and not (own and _is_settled(here))
                 chosen_by = (variant.get("from", model), parent, task) if is_open else None
-                samples = 0 if TASKS[task].answers else sweep["samples"]
+                samples = 0 if TASKS[task].answers or TASKS[task].given else sweep["samples"]
                 steps = (PICK,) if chosen_by else _steps(here)[-1:]
                 strengths = tuple(own) if own else (PICK,) if chosen_by else tuple(here.given["strengths"])
                 yield Cell(

@@ -16,6 +16,7 @@ import jsonschema
 import yaml
 
 from steerlab.data import sources
+from steerlab.experiment import latentqa
 from steerlab.experiment.cells import all_cells, instance, is_chosen, methods_of, settings_of, swept_layers
 from steerlab.experiment.lookups import scorer_label
 from steerlab.experiment.registry import ANALYSED, METHODS, TASKS, TEXT_SCORERS
@@ -38,7 +39,9 @@ def check(raw: dict) -> dict:
     errors = list(_unknown_names(config)) + list(_impossible_cells(config)) + list(_unknown_hyperparameters(config))
     errors += (
         list(_unknown_corpora(config))
+        + list(_nobody_to_ask(config))
         + list(_nothing_to_train_on(config))
+        + list(_impossible_readers(config))
         + list(_impossible_classifiers_of_glue(config))
     )
     errors += (
@@ -46,7 +49,14 @@ def check(raw: dict) -> dict:
     )
     errors = errors or list(_impossible_variants(config))
     errors = errors or list(
-        dict.fromkeys([*_impossible_risks(config), *_impossible_layers(config), *_larger_than_their_base(config)])
+        dict.fromkeys(
+            [
+                *_impossible_risks(config),
+                *_impossible_layers(config),
+                *latentqa.impossible(config),
+                *_larger_than_their_base(config),
+            ]
+        )
     )
     if errors:
         raise ConfigError("\n".join(f"config: {error}" for error in errors))
@@ -172,6 +182,34 @@ def _nothing_to_train_on(config: dict) -> Iterator[str]:
             yield f"latent_reading.shares: {keys} leave nothing to train on; lower them below 1 together"
 
 
+def _impossible_readers(config: dict) -> Iterator[str]:
+    """Hyperparameters for a setting are held to the readers' own schema; processes share an update's batches alike."""
+    settings, known = config["latentqa"], schema()["properties"]["latentqa"]["properties"]["reader"]["properties"]
+    keys = {key: value for key, value in known.items() if key != "by_setting"}
+    for setting, others in settings["reader"]["by_setting"].items():
+        yield from _misfits_of(keys, others, f"latentqa.reader.by_setting.{setting}")
+    processes = settings["processes"]
+    if processes == 1 and settings["sharding"] != "ddp":
+        yield f"latentqa.sharding: {settings['sharding']} needs several processes; raise latentqa.processes"
+    for setting in settings["settings"]:
+        batches = latentqa.hyperparameters(config, setting)["accumulation"]
+        if isinstance(batches, int) and batches % processes:
+            yield (
+                f"latentqa.processes: {processes} cannot share {batches} batches of an update alike; set "
+                f"latentqa.reader.accumulation to a multiple of {processes}"
+            )
+
+
+def _nobody_to_ask(config: dict) -> Iterator[str]:
+    """What is asked of readers where none is trained."""
+    asked = {f"{name}.corpora": config[name]["corpora"] for name in ("relations", "system_prompts")}
+    asked["latentqa.scaling"] = config["latentqa"]["scaling"]
+    for key, given in asked.items():
+        if given and not config["latent_reading"]["corpora"]:
+            remedy = "name latent_reading.corpora, or set it to []"
+            yield f"{key}: it is asked of LatentQA's readers, and none is trained; {remedy}"
+
+
 def _formats(source: sources.Source) -> set[str]:
     return {file.format for door in source.doors.values() for file in door.files}
 
@@ -229,8 +267,8 @@ def _impossible_cells(config: dict) -> Iterator[str]:
     for name in config["models"]:
         if not re.fullmatch(r"[\w.-]+", name):
             yield f"models: {name!r} names files; use letters, digits, '.', '_' and '-'"
-    for method in filter(METHODS.get, config["run"]["methods"]):
-        for task in filter(TASKS.get, config["run"]["tasks"]):
+    for task in filter(TASKS.get, config["run"]["tasks"]):
+        for method in filter(METHODS.get, methods_of(config, task)):
             needs = METHODS[method].needs
             if needs and needs not in TASKS[task].offers:
                 offers = ", ".join(TASKS[task].offers)
@@ -355,7 +393,11 @@ def _own_keys(method: str) -> tuple[str, ...]:
 
 def _misfits(method: str, given: dict, where: str, without: tuple[str, ...] = ()) -> Iterator[str]:
     own = schema()["properties"]["steers"]["properties"].get(method, {"properties": {}})["properties"]
-    properties = {key: value for key, value in own.items() if key not in without}
+    yield from _misfits_of({key: value for key, value in own.items() if key not in without}, given, where)
+
+
+def _misfits_of(properties: dict, given: dict, where: str) -> Iterator[str]:
+    """What a dictionary of the configuration has that these properties of the schema do not allow."""
     allowed = {"type": "object", "additionalProperties": False, "properties": properties}
     for error in jsonschema.Draft202012Validator(allowed).iter_errors(given):
         yield _sentence(error).removeprefix("config: ").join([f"{where}: ", ""])

@@ -6,7 +6,7 @@
 `texts` (ordinary ones under steers), `questions` (of reasoning, under steers), `curves` and `reading` (of eye
 movements, and the choice that goes by them),
 `comparisons` (of GLUE's classifiers), `costs` (of their training), `reads` (what readers say of states),
-`training` (of readers).
+`training` (of readers), `pairs` (of sentences, and how likely each is).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -101,8 +101,14 @@ def arguments(config: dict, model: str, figure: str) -> dict[str, Any]:
             return {"model": model}
         case "reader_training":
             return {"model": model}
-        case "ordinary_text" | "reasoning" | "latent_reading":
+        case "control_sentiment":
+            return {"scorers": both}
+        case (
+            "ordinary_text" | "reasoning" | "latent_reading" | "read_relations" | "read_system_prompts" | "control_bias"
+        ):
             return {"model": model, **config["metrics"]}
+        case "scale_decoder":
+            return dict(config["metrics"])
         case "glue":
             return {"model": model, "rule": config["glue"]["layer_rule"]}
         case "calibration":
@@ -288,6 +294,30 @@ def _readers(config: dict, cells: Cells, model: str, kind: str, pattern: str) ->
     return {kind: found} if found else {}
 
 
+def _identified(config: dict, cells: Cells, model: str, table: str, pattern: str) -> dict[str, list[str]]:
+    return _readers(config, cells, model, "reads", pattern) if lookups.task_sources(config, table) else {}
+
+
+def _scaled(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
+    found = [
+        file for one in config["run"]["models"] for file in latentqa.scaled_readers(config, one, names.LATENT_READING)
+    ]
+    return {"reads": found} if found else {}
+
+
+def _control_of_sentiment(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
+    if (model, "latentqa", "sentiment", "test") not in cells:
+        return {}
+    others = [name for name, _ in _variants(config, "latentqa")]
+    methods = ["base", "instructed", "latentqa", "random_latentqa", *others]
+    return {"metrics": _metrics(cells, model=model, task="sentiment", split="test", method=methods)}
+
+
+def _control_of_bias(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
+    cell = cells.get((model, "latentqa", "bias", "test"))
+    return {"pairs": [names.BIAS.format(model=model, seed=seed) for seed in cell.seeds]} if cell else {}
+
+
 _INPUTS = {
     "toxicity": _toxicity,
     "calibration": _calibration,
@@ -322,6 +352,11 @@ _INPUTS = {
     "glue": _glue,
     "latent_reading": partial(_readers, kind="reads", pattern=names.LATENT_READING),
     "reader_training": partial(_readers, kind="training", pattern=names.READER),
+    "read_relations": partial(_identified, table="relations", pattern=names.RELATIONS),
+    "read_system_prompts": partial(_identified, table="system_prompts", pattern=names.SYSTEM_PROMPTS),
+    "scale_decoder": _scaled,
+    "control_sentiment": _control_of_sentiment,
+    "control_bias": _control_of_bias,
 }
 
 

@@ -2,16 +2,19 @@
 
 {method} is a method or a variant of one; {judge} the model whose perplexity is taken, "base" for the unsteered model;
 {intervention} what bends a frozen model for a classifier, in the blocks of {layers}: picked, random, all, none or one;
-{setting} what a decoder of states is shown, those of "visible" or of "masked" dialogs;
+{setting} what a decoder of states is shown, those of "visible" or of "masked" dialogs, and if it was trained on a share
+of the labels or with another rank, these: "visible-labels0.5-rank4";
 {part} the labelled texts that a fit sees, "fitted", or those of the test split, "test".
 """
 
 RAW = "results/data/raw/{source}/{door}"
 TABLE = "results/data/{task}.parquet"
+CONTROL_TABLE = "results/data/controls/{method}/{task}.parquet"
 MODEL = "results/models/{model}"
 SCORER = "results/scorers/{scorer}"
 ACTIVATIONS = "results/activations/{model}/{task}/{part}/{site}-{positions}.json"
 STEER = "results/steers/{model}/{method}/{task}/{seed}"
+CONTROL = "results/controls/{model}/{wish}"  # of the command line alone
 READER = "results/steers/{model}/latentqa/readers/{setting}/{seed}"
 CHOICE = "results/choices/{model}/{method}/{task}.json"
 SWEEP_CHOICE = "results/choices/{model}/{method}/layers/{task}.json"
@@ -32,6 +35,9 @@ ORDINARY_TEXT = "results/analyses/{model}/ordinary_text/{task}/{seed}.csv"
 REASONING = "results/analyses/{model}/reasoning/{task}/{seed}.csv"
 EYE_TRACKING = "results/analyses/{model}/eye_tracking.csv"
 LATENT_READING = "results/analyses/{model}/latent_reading/{setting}/{seed}.csv"
+RELATIONS = "results/analyses/{model}/relations/{setting}/{seed}.csv"
+SYSTEM_PROMPTS = "results/analyses/{model}/system_prompts/{setting}/{seed}.csv"
+BIAS = "results/analyses/{model}/bias/{seed}.csv"
 OFFICIAL_GRID = "results/analyses/official_grid.csv"
 CALIBRATION = "results/analyses/calibration/calibration.csv"
 RELIABILITY = "results/analyses/calibration/reliability.csv"

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 Signal = Literal["labelled_texts", "pairs", "qa_pairs"]
 RANDOMISED = "steerlab.methods.random_direction:randomised"
-Quantity = Literal["toxicity", "sentiment", "truthfulness"]
+Quantity = Literal["toxicity", "sentiment", "truthfulness", "bias"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,11 @@ class Method:
         return self.derive == RANDOMISED
 
     @property
+    def asks_reader(self) -> bool:
+        """True if it learns through a reader of states what the model would say of itself."""
+        return self.needs == "qa_pairs"
+
+    @property
     def may_run_model(self) -> bool:
         """True if its fit may run the model: a damaged shard of activations is captured again by whoever opens it."""
         return self.trains_through_model or self.captures is not None
@@ -70,6 +75,8 @@ class Task:
     on both splits; what the model itself answers is generated on the test split alone.
     swapped: the task with whose settings it tests on the half that the other one trains on, and the other way round.
     learnt_on: the task whose steers and choices it takes, having test questions alone.
+    wish: the control whose questions with answers describe the wished behaviour, by its name in latentqa_controls.
+    given: its texts are given, and nothing is asked: an analysis of its own measures its cells, which have no metrics.
     """
 
     module: str
@@ -80,6 +87,8 @@ class Task:
     answers: bool = False
     swapped: str | None = None
     learnt_on: str | None = None
+    wish: str | None = None
+    given: bool = False
 
 
 @dataclass(frozen=True)
@@ -170,15 +179,20 @@ METHODS = {
         "steerlab.methods.cogsteer:CogSteer", needs="labelled_texts", picks_block=True, trains_through_model=True
     ),
     "random_cogsteer": _random("steerlab.methods.cogsteer:CogSteer", "cogsteer"),
+    "latentqa": Method(
+        "steerlab.methods.latentqa_control:LatentQAControl", needs="qa_pairs", trains_through_model=True
+    ),
+    "random_latentqa": _random("steerlab.methods.latentqa_control:LatentQAControl", "latentqa"),
 }
 
 _TRUTHFULNESS = Task(
     "steerlab.tasks.truthfulness",
     "truthfulness",
-    ("labelled_texts", "pairs"),
+    ("labelled_texts", "pairs", "qa_pairs"),
     ("truthfulqa",),
     objective=Objective("mc2", "raise", fluent=False),
     answers=True,
+    wish="be_truthful",
 )
 
 
@@ -191,17 +205,23 @@ TASKS = {
     "toxicity": Task(
         "steerlab.tasks.toxicity",
         "toxicity",
-        ("labelled_texts", "pairs"),
+        ("labelled_texts", "pairs", "qa_pairs"),
         ("rtp_prompts", "comments"),
         objective=Objective("mean_toxicity", "lower", fluent=True),
+        wish="be_civil",
     ),
     "sentiment": Task(
-        "steerlab.tasks.sentiment", "sentiment", ("labelled_texts", "pairs"), ("sentiment_prompts", "sentiment_texts")
+        "steerlab.tasks.sentiment",
+        "sentiment",
+        ("labelled_texts", "pairs", "qa_pairs"),
+        ("sentiment_prompts", "sentiment_texts"),
+        wish="be_cheerful",
     ),
     "truthfulness": _TRUTHFULNESS,
     "truthfulness_swapped": replace(_TRUTHFULNESS, swapped="truthfulness"),
     "nq_open": _asked_alone("nq_open"),
     "trivia_qa": _asked_alone("trivia_qa"),
+    "bias": Task("steerlab.tasks.bias", "bias", ("qa_pairs",), ("crows_pairs",), wish="be_fair", given=True),
 }
 
 ANALYSED = {
@@ -213,6 +233,18 @@ ANALYSED = {
         "latent_reading",
         ("corpora", "kinds", "questions", "crossed", "shares", "rows"),
         frozenset(f"latentqa_{part}" for part in ("control", "stimulus", "stimulus_completion", "system", "qa")),
+    ),
+    "relations": Analysed(
+        "steerlab.tasks.relations",
+        "relations",
+        ("corpora", "facts", "mentions", "candidates"),
+        frozenset({"relations_jsonl"}),
+    ),
+    "system_prompts": Analysed(
+        "steerlab.tasks.system_prompts",
+        "system_prompts",
+        ("corpora", "items", "candidates"),
+        frozenset({"system_prompts_jsonl"}),
     ),
 }
 
@@ -262,4 +294,9 @@ FIGURES = {
     "glue": Figure("steerlab.figures.glue", "cogsteer"),
     "latent_reading": Figure("steerlab.figures.latent_reading", "latentqa"),
     "reader_training": Figure("steerlab.figures.reader_training", "latentqa"),
+    "read_relations": Figure("steerlab.figures.relations", "latentqa"),
+    "read_system_prompts": Figure("steerlab.figures.system_prompts", "latentqa"),
+    "scale_decoder": Figure("steerlab.figures.scale_decoder", "latentqa", across_models=True),
+    "control_sentiment": Figure("steerlab.figures.control_sentiment", "latentqa"),
+    "control_bias": Figure("steerlab.figures.control_bias", "latentqa"),
 }

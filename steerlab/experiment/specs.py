@@ -294,6 +294,11 @@ def plot_figure(config: dict, doors: dict, *, model: str, figure: str) -> dict:
 
 def _sample_data(config: dict, doors: dict, figure: str) -> str:
     """What a caption says of sample data: nothing, that all is, or which part is."""
+    if tables := READ_BY_READERS.get(figure):
+        made_up = [
+            what for what, table in tables.items() if "sample" in {doors[one] for one in task_sources(config, table)}
+        ]
+        return f"sample data ({' and '.join(made_up)})" if made_up else ""
     if table := READ_TABLES.get(figure):
         corpora = task_sources(config, table)
         made_up = [corpus for corpus in corpora if doors[corpus] == "sample"]
@@ -312,13 +317,28 @@ READ_TABLES = {
     "eye_tracking": "eye_tracking",
     "latent_reading": "latent_reading",
     "reader_training": "latent_reading",
+    "scale_decoder": "latent_reading",
+}
+
+# Figures of texts that readers were not trained on, and the tables of these and of what they were trained on.
+_TRAINED_ON = {"what the readers were trained on": "latent_reading"}
+READ_BY_READERS = {
+    "read_relations": {"the facts": "relations"} | _TRAINED_ON,
+    "read_system_prompts": {"the system prompts": "system_prompts"} | _TRAINED_ON,
 }
 
 
 def _rests_on(config: dict, figure: str) -> dict[str, str]:
+    if figure in CONTROLLED:
+        learnt = {"what the reader learnt from": config["latent_reading"]["corpora"][0]}
+        return CONTROLLED[figure] | learnt | {"what the control was learnt on": "instructions"}
     rests_on = {"what the steers learnt from": training_source(config, figure_task(figure))}
     asked = {"ordinary_text": {"the texts": "ordinary_text"}, "reasoning": {"the questions": "reasoning"}}
     return rests_on | asked.get(figure, {})
+
+
+# Figures of a control, with what it was asked about.
+CONTROLLED = {"control_sentiment": {"the prompts": "sentiment_prompts"}, "control_bias": {"the pairs": "crows_pairs"}}
 
 
 def figure_task(figure: str) -> str:
@@ -405,7 +425,10 @@ def _rests_on_sample(config: dict, doors: dict, method: str, task: str) -> bool:
     """True if anything that the cell was trained or prompted with is sample data."""
     line = cells.instance(config, method, task).method
     used = {task_sources(config, task)[0]}
-    if (METHODS[line.derived_from] if line.derived_from else line).needs:
+    learnt = METHODS[line.derived_from] if line.derived_from else line
+    if learnt.asks_reader:  # what it is wished to say is a setting, not data
+        used |= {"instructions", *config["latent_reading"]["corpora"]}
+    elif learnt.needs:
         learnt_on = TASKS[task].learnt_on or task
         used |= {training_source(config, name) for name in derivation(config, "", method, learnt_on)[1]}
     return any(doors[source] == "sample" for source in used)

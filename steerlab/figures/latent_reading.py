@@ -27,6 +27,7 @@ _LOOKS = {  # of a quantity: colour, marker, face, name
     "probe": (_PROBE, "D", _PROBE, "linear probe (right)"),
 }
 _LINE, _STEP = 0.42, 0.36  # inches a row; and how far below its first mark the second one is, in rows
+_BELOW = 0.17  # how far below a pooled mark its seeds are
 
 
 def table(
@@ -68,13 +69,13 @@ def plot(table: pd.DataFrame) -> Figure:
                 rows = table[(table.setting == setting) & (table.part == part)]
                 for panel, quantities in zip(axes, PANELS, strict=True):
                     for place, quantity in enumerate(quantities):
-                        _points(panel, rows[rows.quantity == quantity], y + place * _STEP, quantity)
+                        points(panel, rows[rows.quantity == quantity], y + place * _STEP, _look(quantity))
         axes[0].set_yticks(list(ticks), list(ticks.values()))
         axes[0].set_ylim(y + 0.9, -0.6)
         axes[0].set_zorder(1)  # so that a heading may run on over the next panel
         axes[0].patch.set_visible(False)
         for panel, label in zip(axes, LABELS, strict=True):
-            _dress(panel, label)
+            dress(panel, label)
         axes[1].set_xlim(-0.04, 1.04)
         drawn = [quantity for quantity in _LOOKS if quantity in set(table.quantity)]
         handles = [marks.pooled_handle(_LOOKS[each][3], **_look(each)) for each in drawn]
@@ -112,21 +113,26 @@ def _look(quantity: str) -> dict:
     return {"color": colour, "marker": marker, "markerfacecolor": face, "markeredgecolor": colour}
 
 
-def _points(panel: Axes, rows: pd.DataFrame, y: float, quantity: str) -> None:
-    pooled, seeds = rows[rows.seed == "all"], rows[rows.seed != "all"]
-    colour = _LOOKS[quantity][0]
+def points(panel: Axes, rows: pd.DataFrame, y: float, look: dict, *, below: float = _BELOW) -> None:
+    """One quantity at a height: a large point over all seeds with its interval, small ones of the seeds, its chance.
+
+    rows: seed (str), value, low, high, chance; look: color, marker, markerfacecolor, markeredgecolor; below: how far
+    the small points are under the large one.
+    """
+    pooled, seeds, colour = rows[rows.seed == "all"], rows[rows.seed != "all"], look["color"]
     panel.hlines([y] * len(pooled), pooled.low, pooled.high, color=colour, linewidth=1.4, zorder=2)
-    look = _look(quantity) | {"markersize": style.POOLED_SIZE, "linestyle": "none"}
-    panel.plot(pooled.value, [y] * len(pooled), zorder=3, **look)
+    large = look | {"markersize": style.POOLED_SIZE, "linestyle": "none"}
+    panel.plot(pooled.value, [y] * len(pooled), zorder=3, **large)
     panel.plot(
-        seeds.value, [y + 0.17] * len(seeds), "o", color=colour, alpha=0.6, markersize=style.SEED_SIZE,
+        seeds.value, [y + below] * len(seeds), "o", color=colour, alpha=0.6, markersize=style.SEED_SIZE,
         markeredgewidth=0, zorder=1,
     )  # fmt: skip
     chance = pooled.chance.dropna()
     panel.plot(chance, [y] * len(chance), "|", color=colour, markersize=10, zorder=1)
 
 
-def _dress(panel: Axes, label: str) -> None:
+def dress(panel: Axes, label: str) -> None:
+    """A horizontal axis with few ticks, a grid and a line at 0."""
     panel.set_xlabel(label)
     panel.grid(axis="x")
     panel.tick_params(axis="y", length=0)
@@ -146,9 +152,10 @@ _WORDS = {
 
 def _said(rows: pd.DataFrame) -> str:
     by_quantity = {row["quantity"]: row for row in rows.to_dict("records")}
-    return ", ".join(words.format(_number(by_quantity[name])) for name, words in _WORDS.items() if name in by_quantity)
+    return ", ".join(words.format(number(by_quantity[name])) for name, words in _WORDS.items() if name in by_quantity)
 
 
-def _number(row: dict) -> str:
+def number(row: dict) -> str:
+    """A value and, where it has one, its interval. row: value, low, high."""
     interval = f" [{row['low']:.3f}, {row['high']:.3f}]" if pd.notna(row["low"]) else ""
     return f"{row['value']:.3f}{interval}"

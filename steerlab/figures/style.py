@@ -49,6 +49,7 @@ LABELS = {
     "slim": "SLIM",
     "random_slim": "random directions (SLIM)",
     "latentqa": "LatentQA",
+    "random_latentqa": "random directions (LatentQA)",
     "cogsteer": "CogSteer",
     "random_cogsteer": "random directions (CogSteer)",
     "iti": "ITI",

@@ -77,6 +77,7 @@ class Decoder:
         answer_role: str = ASSISTANT,
         last_answer_only: bool = True,
         official_code: bool = False,
+        shift_position_ids: bool = False,
         updates: int = 100,
         batch_rows: int = 8,
         accumulation: int = 1,
@@ -98,11 +99,12 @@ class Decoder:
         activations: as `captured` makes them of this table. targets: last names of the adapted modules, None for all
         projections of the blocks. read_layer, write_layer: as `sites.layer_index`. normalise: states as they are, in
         standard deviations from their mean over the fitted reads, or times a learnt factor a dimension. answer_role:
-        what headers call the decoder ("reflect" in the paper). updates: each on `accumulation` batches. max_tokens:
-        longer prompts are left out. held_out: share of the groups that judge, every so many updates; keep "best": the
-        factors with the lowest held-out loss. autocast (bfloat16), checkpointed_activations: None for yes on a GPU.
-        checkpoints: a folder of the store, for a training that goes on after a kill; settings and data are keyed in it,
-        code and versions are not. tracker: "trackio" or "wandb".
+        what headers call the decoder ("reflect" in the paper). shift_position_ids: as `Template`. updates: each on
+        `accumulation` batches, which processes of torch.distributed share. max_tokens: longer prompts are left out.
+        held_out: share of the groups that judge, every so many updates; keep "best": the factors with the lowest
+        held-out loss. autocast (bfloat16), checkpointed_activations: None for yes on a GPU. checkpoints: a folder of
+        the store, for a training that goes on after a kill; settings and data are keyed in it, code, versions and the
+        number of processes are not. tracker: "trackio" or "wandb".
         Raises ValueError for settings or data that do not serve, FloatingPointError where training diverges.
         """
         if normalise not in get_args(Normalise) or keep not in ("last", "best"):
@@ -116,9 +118,9 @@ class Decoder:
                 "rank": rank, "alpha": alpha, "dropout": dropout, "targets": targets and list(targets),
                 "read_layer": read_block, "write_layer": write_block, "normalise": normalise,
                 "answer_role": answer_role, "last_answer_only": last_answer_only, "official_code": official_code,
-                "updates": updates, "batch_rows": batch_rows, "accumulation": accumulation,
-                "learning_rate": learning_rate, "weight_decay": weight_decay, "max_tokens": max_tokens,
-                "held_out": held_out, "held_out_every": held_out_every, "keep": keep,
+                "shift_position_ids": shift_position_ids, "updates": updates, "batch_rows": batch_rows,
+                "accumulation": accumulation, "learning_rate": learning_rate, "weight_decay": weight_decay,
+                "max_tokens": max_tokens, "held_out": held_out, "held_out_every": held_out_every, "keep": keep,
                 "autocast": on_gpu if autocast is None else autocast,
                 "checkpointed_activations": on_gpu if checkpointed_activations is None else checkpointed_activations,
             },
@@ -197,7 +199,7 @@ class Decoder:
             for start in range(0, len(asked), batch_rows):
                 batch = asked[start : start + batch_rows]
                 prompts = [
-                    template.prompt(len(states[i]), questions[i][: turn + 1], answers[i], last_answer_only=True)
+                    template.prompt(len(states[i]), questions[i][: turn + 1], answers[i], places=reads[i].selected)
                     for i in batch
                 ]
                 with self.attached(loaded), self.shown(loaded, prompts, [states[i] for i in batch]):
@@ -243,7 +245,7 @@ class Decoder:
 
     def template(self, tokenizer: Tokenizer) -> Template:
         """How this decoder's prompts are made."""
-        return Template(tokenizer, self.record.config["answer_role"])
+        return latentqa_examples.template_of(tokenizer, self.record.config)
 
     def save(self, folder: Path) -> None:
         steer_files.save(folder, self.record, self.tensors)

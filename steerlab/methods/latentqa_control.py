@@ -259,7 +259,7 @@ class _Learner:
         rows = [_cut(row, self.config["truncate"]) for row in rows]
         template = self.decoder.template(self.handle.info.tokenizer)
         prompts = [
-            template.prompt(len(rows[read].selected), [question], [answer])
+            template.prompt(len(rows[read].selected), [question], [answer], places=rows[read].selected)
             for read, question, answer in zip(which, data["question"], data["answer"], strict=True)
         ]
         if "layer" not in data:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 import torch
@@ -13,7 +13,7 @@ from steerlab.activations import states_of
 from steerlab.data.splits import fitted_and_judging
 from steerlab.decoder_prompts import Prompt, Template
 from steerlab.methods.protocol import Activations
-from steerlab.models import ModelHandle
+from steerlab.models import ModelHandle, Tokenizer
 from steerlab.sites import Site
 
 log = logging.getLogger(__name__)
@@ -22,6 +22,11 @@ Normalise = Literal["none", "zscore", "learnt"]
 Example = tuple[Prompt, int]  # and the index of its read
 
 READS_AT_ONCE = 64  # whose states are in memory when statistics are taken
+
+
+def template_of(tokenizer: Tokenizer, config: Mapping[str, Any]) -> Template:
+    """How a decoder with this configuration has its prompts made."""
+    return Template(tokenizer, config["answer_role"], config["shift_position_ids"])
 
 
 class Reads:
@@ -86,7 +91,8 @@ def prompt(
     questions, answers = ([each] if isinstance(each, str) else list(each) for each in (question, answer))
     if len(questions) != len(answers):
         raise ValueError(f"{len(questions)} questions have {len(answers)} answers; give one for each")
-    return template.prompt(len(reads.rows[read].selected), questions, answers, last_answer_only=last_answer_only)
+    places = reads.rows[read].selected
+    return template.prompt(len(places), questions, answers, last_answer_only=last_answer_only, places=places)
 
 
 def normaliser(

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from steerlab import low_rank, sites
-from steerlab.decoder_prompts import Template
 from steerlab.language_modelling import bucketed, mean_loss, text_losses
 from steerlab.methods import latentqa_examples, steer_files
 from steerlab.methods.latentqa_examples import Example, Reads, normalised
@@ -29,7 +28,7 @@ class Trainee:
         self.handle, self.device = model, model.device
         self.reads = Reads(model, data, activations, record.sites[0], config["official_code"])
         chosen = {name: config[name] for name in ("held_out", "max_tokens", "last_answer_only")}
-        template = Template(model.info.tokenizer, config["answer_role"])
+        template = latentqa_examples.template_of(model.info.tokenizer, config)
         self.fitted, self.judging = latentqa_examples.examples(template, data, self.reads, seed=record.seed, **chosen)
         self.fixed, learnt = latentqa_examples.normaliser(
             config["normalise"], self.reads, self.fitted, model.info.config.hidden_size

@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, distributed, nn
 
 from steerlab import sites, store
+from steerlab.processes import numbered
 from steerlab.progress import progress
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ def train(
         if steps.keep == "best" and held_out is not None:
             state.note_best(held_out)
         follow(state.rows[-1])
-        if checkpoints is not None and (step + 1) % steps.checkpoint_every == 0 and _processes()[0] == 0:
+        if checkpoints is not None and (step + 1) % steps.checkpoint_every == 0 and numbered()[0] == 0:
             state.write(checkpoints)
     return state.rows, state.best or state.current()
 
@@ -93,7 +94,7 @@ def _descend(
     differentiate: Callable[[Batch, float], Tensor],
 ) -> float:
     """One update; returns its loss, the mean over its batches."""
-    process, processes = _processes()
+    process, processes = numbered()
     batches, device = steps.batches[step], parameters[0].device
     total = torch.zeros((), device=device)
     for parameter in parameters:
@@ -106,13 +107,6 @@ def _descend(
             distributed.all_reduce(each)
     adam.step()
     return float(total)
-
-
-def _processes() -> tuple[int, int]:
-    """This process's number and how many there are."""
-    if distributed.is_available() and distributed.is_initialized():
-        return distributed.get_rank(), distributed.get_world_size()
-    return 0, 1
 
 
 @contextmanager
@@ -179,7 +173,7 @@ def _file(folder: Path, step: int) -> Path:
 
 def _tracker(name: str | None) -> Callable[[Mapping[str, float | None]], None]:
     """What passes a row on to trackio or wandb, which share these two calls."""
-    if name is None or _processes()[0]:
+    if name is None or numbered()[0]:
         return lambda row: None
     try:
         module = import_module(name)

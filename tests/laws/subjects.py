@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from steerlab import activations, models, sites
 from steerlab.data.control_rows import crossed
-from steerlab.experiment.registry import METHODS, RANDOMISED, Method
+from steerlab.experiment.registry import METHODS, Method
 from steerlab.methods import load_class
 from steerlab.methods.latentqa import Decoder
 from steerlab.methods.protocol import Origin, Steer
@@ -32,12 +32,7 @@ LAYERS = 3
 METHOD_FAMILIES = ("gpt2", "llama")  # learned positions and a bias everywhere; rotary and grouped queries
 WEIGHTS = {"toxicity": 1.0, "sentiment": 0.5}  # of a composition
 _TEMPORARY = tempfile.TemporaryDirectory(prefix="steerlab-laws-")  # gone when the tests end
-CONTROL = "steerlab.methods.latentqa_control:LatentQAControl"
-LINES = METHODS | {  # a control is learnt through a reader, and no rule trains one
-    "latentqa": Method(CONTROL, needs="qa_pairs", trains_through_model=True),
-    "random_latentqa": Method(CONTROL, derived_from="latentqa", derive=RANDOMISED),
-}
-STEERS = tuple(name for name, method in LINES.items() if method.steer is not None)
+STEERS = tuple(name for name, method in METHODS.items() if method.steer is not None)
 CHAT = "{% for m in messages %}[{{ m.role }}]{{ m.content }}<|endoftext|>{% endfor %}"
 CHAT += "{% if add_generation_prompt %}[assistant]{% endif %}"
 
@@ -81,10 +76,10 @@ def training_texts() -> pd.DataFrame:
 
 def fit(method: str, family: str, seed: int = 0) -> Steer:
     """A registered method fitted on the training texts, or derived from one that is, by its default hyperparameters."""
-    line = LINES[method]
+    line = METHODS[method]
     if line.derived_from:
         return _derived(line, family, seed)
-    if line.needs == "qa_pairs":
+    if line.asks_reader:
         data = crossed([[{"role": "user", "content": text}] for text in training_texts().text], [("How?", "Well.")])
         return load_class(line.steer).fit(chatting(family), data, None, seed=seed, reader=reader(family))
     model, data = handle(family), training_texts()

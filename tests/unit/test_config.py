@@ -1,5 +1,6 @@
 """The configuration at the door: defaults filled, every error at once, one line each, nothing planned."""
 
+import json
 import subprocess
 import sys
 
@@ -159,12 +160,10 @@ def test_unknown_names_are_named_with_the_nearest():
     ]
 
 
-def test_an_impossible_cell_is_refused(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(experiment.METHODS, "needy", experiment.Method("steerlab.methods.caa:CAA", needs="qa_pairs"))
-    found = errors(run={"models": ["smollm2-135m-instruct"], "methods": ["needy"]})
-    assert found == [
-        "config: run: needy on toxicity cannot be run: it learns from qa_pairs, the task offers labelled_texts, pairs"
-    ]
+def test_an_impossible_cell_is_refused():
+    run = {"models": ["smollm2-135m-instruct"], "methods": ["caa"], "tasks": ["bias"]}
+    found = errors(run=run, tasks={"bias": {"methods": None}})
+    assert found == ["config: run: caa on bias cannot be run: it learns from labelled_texts, the task offers qa_pairs"]
 
 
 DERIVED = {"of": "composed_lm_steer", "weights": {"toxicity": 1.0}}
@@ -336,3 +335,50 @@ def test_classifiers_of_glue_that_cannot_be_are_refused(settings: dict, line: st
     found = errors(glue={"tasks": ["sst2"]} | settings, eye_tracking={"corpora": []})
     assert any(line in error for error in found)
     experiment.load(default() | {"glue": {"tasks": ["sst2"]}})
+
+
+def test_readers_of_a_setting_may_have_other_hyperparameters():
+    given = {
+        "settings": ["visible", "masked"],
+        "reader": {"by_setting": {"masked": {"read_layer": 0.25, "updates": 9}}},
+    }
+    x = experiment.load(default() | {"latentqa": given})
+    at = [("model", "smollm2-135m-instruct"), ("seed", "0")]
+    visible, masked = (
+        json.loads(x.spec("train_reader", [*at, ("setting", setting)])) for setting in ("visible", "masked")
+    )
+    assert masked["hyperparameters"] == visible["hyperparameters"] | {"read_layer": 0.25, "updates": 9}
+    assert "by_setting" not in visible["hyperparameters"] and visible["hyperparameters"]["read_layer"] != 0.25
+    assert "processes" not in visible  # one alone is as before there were several
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        (
+            {"reader": {"by_setting": {"maskd": {}}}},
+            "latentqa.reader.by_setting: 'maskd' is not one of them; did you mean 'masked'?",
+        ),
+        (
+            {"reader": {"by_setting": {"masked": {"read_laye": 1}}}},
+            "latentqa.reader.by_setting.masked: unknown key 'read_laye'; did you mean 'read_layer'?",
+        ),
+        (
+            {"reader": {"by_setting": {"masked": {"by_setting": {}}}}},
+            "latentqa.reader.by_setting.masked: unknown key 'by_setting'",
+        ),
+        (
+            {"processes": 4, "reader": {"accumulation": 6}},
+            "latentqa.processes: 4 cannot share 6 batches of an update alike; set latentqa.reader.accumulation to a "
+            "multiple of 4",
+        ),
+        (
+            {"processes": 2, "reader": {"accumulation": 2, "by_setting": {"visible": {"accumulation": 1}}}},
+            "latentqa.processes: 2 cannot share 1 batches",
+        ),
+        ({"sharding": "fsdp"}, "latentqa.sharding: fsdp needs several processes; raise latentqa.processes"),
+    ],
+)
+def test_readers_that_cannot_be_trained_are_refused_in_one_line(given: dict, line: str):
+    (found,) = errors(latentqa=given)
+    assert found.startswith(f"config: {line}")

@@ -124,12 +124,12 @@ def test_a_job_ends_when_its_run_is_killed(tmp_path: Path, shell: bool):
 
 LEASE = """
 import sys, time
-from steerlab.job import lease_card
-with lease_card(0.01) as card:
+from steerlab.job import lease_cards
+with lease_cards(int(sys.argv[1]), 0.01) as card:
     start = time.monotonic()
     time.sleep(0.2)
     print(card, start, time.monotonic(), flush=True)
-    if len(sys.argv) > 1: time.sleep(60)
+    if len(sys.argv) > 2: time.sleep(60)
 """
 
 
@@ -142,13 +142,13 @@ def with_fake_cards(folder: Path, number: int) -> dict[str, str]:
     return environment | {"PATH": f"{folder}:{os.environ['PATH']}", "TMPDIR": str(folder)}
 
 
-def start(environment: dict[str, str], *arguments: str) -> subprocess.Popen:
-    command = [sys.executable, "-c", LEASE, *arguments]
+def start(environment: dict[str, str], *arguments: str, cards: int = 1) -> subprocess.Popen:
+    command = [sys.executable, "-c", LEASE, str(cards), *arguments]
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
 
 
-def leases(environment: dict[str, str], jobs: int) -> list[tuple[str, float, float]]:
-    children = [start(environment) for _ in range(jobs)]
+def leases(environment: dict[str, str], jobs: int, cards: int = 1) -> list[tuple[str, float, float]]:
+    children = [start(environment, cards=cards) for _ in range(jobs)]
     printed = [child.communicate(timeout=60)[0].split() for child in children]
     return [(card, float(begin), float(end)) for card, begin, end in printed]
 
@@ -173,3 +173,15 @@ def test_a_killed_job_frees_its_card(tmp_path: Path):
 def test_a_card_chosen_by_the_cluster_wins(tmp_path: Path):
     environment = with_fake_cards(tmp_path, 2) | {"CUDA_VISIBLE_DEVICES": "7"}
     assert [card for card, _, _ in leases(environment, 1)] == ["7"]
+
+
+def test_jobs_of_several_cards_take_them_together_and_none_waits_for_ever(tmp_path: Path):
+    held = leases(with_fake_cards(tmp_path, 3), 4, cards=2)
+    assert len(held) == 4 and all(len(set(cards.split(","))) == 2 for cards, _, _ in held)
+    spans = sorted((begin, end) for _, begin, end in held)
+    assert all(before[1] <= after[0] for before, after in zip(spans, spans[1:]))  # of three cards, two at once
+
+
+def test_more_cards_than_there_are_is_an_error(tmp_path: Path):
+    child = start(with_fake_cards(tmp_path, 1), cards=2)
+    assert child.wait(timeout=60) == 1

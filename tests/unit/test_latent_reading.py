@@ -56,7 +56,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, model = tmp_path_factory.mktemp("ran"), reader_model("llama")
     table().to_parquet(folder / "table.parquet")
     at = {"model": model.folder, "table": folder / "table.parquet", "store": folder / "store"}
-    spec = COMPUTE | CAPTURED | {"setting": "masked"}
+    spec = COMPUTE | CAPTURED | {"setting": "masked", "labels": None}
     how = {"settings": {"checkpoint_every": 2, "tracker": None}, "work": folder / "work"}
     train_reader.run(**at, reader=folder / "reader", spec=spec | {"hyperparameters": GIVEN}, **how)
     of_rows = spec | {"batch_rows": 4, "max_new_tokens": 2}
@@ -99,7 +99,9 @@ def test_states_are_captured_once_for_the_training_and_the_judging(ran: Path):
 
 
 def test_every_dev_and_test_row_stands_under_each_condition(said: pd.DataFrame):
-    assert list(said.columns) == ["setting", *analysis.COLUMNS]
+    about = {"model": "tiny-llama-7", "rank": 2, "label_share": 1.0, "trained_labels": 3, "trained_rows": 9}
+    assert list(said.columns) == ["setting", *analysis.COLUMNS, *about]
+    assert {name: set(said[name]) for name in about} == {name: {value} for name, value in about.items()}
     judged = table()[lambda rows: rows["split"] != "train"]
     for condition in ("true", "shuffled", "none"):
         rows = said[said.condition == condition]

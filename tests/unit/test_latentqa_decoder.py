@@ -1,6 +1,8 @@
 """LatentQA's decoder: what it is trained on, what it leaves alone, how it reads and what it says of given answers."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from torch import Tensor
 
 from steerlab import sites
 from steerlab.activations import states_of
+from steerlab.decoder_prompts import Template
 from steerlab.latent_reads import read
 from steerlab.methods.latentqa import Decoder, captured
 from steerlab.methods.steer_files import SteerMismatch
@@ -228,3 +231,51 @@ def test_activation_checkpointing_and_autocast_change_no_more_than_rounding(fami
     half = fit(family, autocast=True, **more)
     losses = [[row["loss"] for row in decoder.training] for decoder in (plain, half)]
     assert losses[0] != losses[1] and losses[0] == pytest.approx(losses[1], rel=0.05)
+
+
+@contextmanager
+def told(model: ModelHandle) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Tokens and positions of every forward, rows one below the other."""
+    found: list[tuple[Tensor, Tensor]] = []
+
+    def forward(original: Any, *args: Any, **kwargs: Any) -> Any:
+        found.append((kwargs["input_ids"], kwargs["position_ids"]))
+        return original(*args, **kwargs)
+
+    with sites.forwards(model.load(), forward):
+        yield found
+
+
+def at_placeholders(model: ModelHandle, forwards: list[tuple[Tensor, Tensor]]) -> set[tuple[int, ...]]:
+    """The positions of each prompt's placeholders, where a forward has any; a question ends with such a token, too."""
+    mark = Template(model.info.tokenizer).placeholder
+    rows = [row for ids, positions in forwards for row in zip(ids, positions)]
+    runs = [tuple(positions[ids == mark][:-1].tolist()) for ids, positions in rows if (ids == mark).sum() > 1]
+    return {run for run in runs if len(run) > 1}
+
+
+@EVERY_FAMILY
+def test_the_model_is_told_shifted_positions_in_training_scoring_and_reading(family: str) -> None:
+    model, data = reader_model(family), table(hidden=1)
+    rows = reads_of(model, hidden=1)
+    with told(model) as trained:
+        decoder = fit(family, data, shift_position_ids=True, updates=8)
+    with told(model) as scored:
+        decoder.losses(model, data)
+    expected = {row.selected for row in rows}
+    assert at_placeholders(model, scored) == expected and at_placeholders(model, trained) == expected
+    for use_cache in (True, False):
+        with told(model) as forwards:
+            decoder.read(model, rows, [["Hue?"]] * len(rows), max_new_tokens=3, use_cache=use_cache)
+        assert at_placeholders(model, forwards) == expected
+        last = [positions[:, -1] for _, positions in forwards[-2:]]
+        assert torch.equal(last[1], last[0] + 1)
+
+
+def test_shifted_positions_say_nothing_new_to_a_model_that_counts_distances_alone() -> None:
+    """What a read leaves out between its tokens would; of one turn that is hidden, it shows one run of tokens."""
+    data = table(hidden=1)
+    data["turns"] = [json.dumps(json.loads(turns)[:1]) for turns in data.turns]
+    for family, is_relative in (("llama", True), ("gpt2", False)):
+        plain, shifted = (fit(family, data, updates=1, shift_position_ids=shift) for shift in (False, True))
+        assert (shifted.training[0]["loss"] == pytest.approx(plain.training[0]["loss"], rel=1e-5)) == is_relative

@@ -188,7 +188,7 @@ def test_the_samples_controls_have_eight_different_pairs_each():
         wishes[wish] = pairs
         assert len(set(pairs)) == len(pairs) == 8
     frame = loaders.read("latentqa_controls", "sample", SAMPLE)
-    assert len(wishes) == 3 and list(dict.fromkeys(frame.wish)) == list(wishes) and len(frame) == 24
+    assert len(wishes) == 5 and list(dict.fromkeys(frame.wish)) == list(wishes) and len(frame) == 40
 
 
 # ---- the mirror ----

@@ -173,3 +173,29 @@ def test_prompts_without_questions_answers_or_states_are_refused() -> None:
             template.prompt(1, questions, answers)
     with pytest.raises(ValueError, match="give at least one"):
         template.prompt(0, ["a"], ["b"])
+
+
+@EVERY_TOKENIZER
+def test_shifted_positions_give_placeholders_those_of_their_states(tokenizer: Any) -> None:
+    row = read(tokenizer, dialog("Be kind.", "Sure.", "Hi"), 1)
+    template = Template(tokenizer, shift_position_ids=True)
+    prompt = template.prompt(len(row.selected), ["Why?"], ["So."], places=row.selected)
+    plain = Template(tokenizer).prompt(len(row.selected), ["Why?"], ["So."], places=row.selected)
+    assert plain.positions is None and (prompt.ids, prompt.asked) == (plain.ids, plain.asked)
+    assert prompt.positions is not None and len(prompt.positions) == len(prompt.ids)
+    end = prompt.first + prompt.count
+    before, shown, after = (
+        prompt.positions[: prompt.first],
+        prompt.positions[prompt.first : end],
+        prompt.positions[end:],
+    )
+    assert shown == list(row.selected) and row.selected[0] > 0
+    assert before == [max(0, row.selected[0] - back) for back in range(prompt.first, 0, -1)]
+    assert after == [row.selected[-1] + 1 + place for place in range(len(after))]
+
+
+def test_shifted_positions_need_the_place_of_each_state() -> None:
+    template = Template(tokenizer_of(CHATML), shift_position_ids=True)
+    for places in (None, [4]):
+        with pytest.raises(ValueError, match="2 states are to have the positions of their read"):
+            template.prompt(2, ["a"], ["b"], places=places)

@@ -106,7 +106,7 @@ fit(Path(sys.argv[1]))
 
 
 def fit(checkpoints: Path | None) -> Decoder:
-    settings = SETTINGS | {"updates": 60, "accumulation": 2, "dropout": 0.2, "held_out": 0.3, "held_out_every": 7}
+    settings = SETTINGS | {"updates": 24, "accumulation": 2, "dropout": 0.2, "held_out": 0.3, "held_out_every": 7}
     settings |= {"learning_rate": 0.01, "normalise": "learnt", "checkpoints": checkpoints, "checkpoint_every": 1}
     return Decoder.fit(reader_model("llama"), table(), None, **settings)  # pyright: ignore
 
@@ -122,9 +122,9 @@ def test_a_decoder_killed_in_training_becomes_the_one_that_was_not(tmp_path: Pat
             child.send_signal(signal.SIGKILL)
     assert child.returncode == -signal.SIGKILL
     written = [int(file.stem) for file in tmp_path.glob("*/*.safetensors")]
-    assert 1 <= max(written) < 60
+    assert 1 <= max(written) < 24
     resumed, whole = fit(tmp_path), fit(None)
-    assert resumed.training == whole.training and len(whole.training) == 60
+    assert resumed.training == whole.training and len(whole.training) == 24
     assert resumed.tensors.keys() == whole.tensors.keys()
     assert all(torch.equal(resumed.tensors[name], whole.tensors[name]) for name in whole.tensors)
 

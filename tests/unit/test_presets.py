@@ -1,6 +1,8 @@
 """The presets: each plans cleanly in a fresh checkout without a network, and the paper's has the paper's scale."""
 
 import json
+import math
+import os
 import subprocess
 from pathlib import Path
 
@@ -9,8 +11,9 @@ import yaml
 
 from steerlab import experiment
 from steerlab.cli import _merged
-from steerlab.data.sources import SAMPLE
-from steerlab.tasks import truthfulness
+from steerlab.data.doors import fetch
+from steerlab.data.sources import SAMPLE, table
+from steerlab.tasks import latent_reading, truthfulness
 from tests.workflow.project import ROOT, SNAKEMAKE, copy_project, environment
 
 PRESETS = sorted(path.stem for path in (ROOT / "presets").glob("*.yaml"))
@@ -35,7 +38,7 @@ def test_a_preset_dry_runs_without_a_network(presets: tuple[str, ...], fresh: Pa
     command = [SNAKEMAKE, "-n", "--configfile", *(f"presets/{preset}.yaml" for preset in presets)]
     result = subprocess.run(command, cwd=fresh, env=environment(OFFLINE), capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "train_steer" in result.stdout or "train_classifier" in result.stdout
+    assert any(f"train_{what}" in result.stdout for what in ("steer", "classifier", "reader"))
 
 
 @pytest.mark.parametrize("presets", [(), *((preset,) for preset in PRESETS), *TOGETHER], ids="+".join)
@@ -46,10 +49,10 @@ def test_the_sample_questions_are_as_many_as_are_asked_for(presets: tuple[str, .
     spec = json.loads(found.spec("make_task_table", [("task", "truthfulness")]))
     if spec["doors"] != {"truthfulqa": "sample"}:
         pytest.skip("asks for other questions")
-    table = truthfulness.make_table({"truthfulqa": SAMPLE}, spec["doors"], spec["settings"])
-    asked = table[table["role"] == "prompt"].groupby("split")["group"].nunique().to_dict()
+    rows = truthfulness.make_table({"truthfulqa": SAMPLE}, spec["doors"], spec["settings"])
+    asked = rows[rows["role"] == "prompt"].groupby("split")["group"].nunique().to_dict()
     wanted = {split: n for split, n in spec["settings"]["prompts"].items() if n}
-    assert asked | wanted == asked and len(table[table["role"] == "train"])
+    assert asked | wanted == asked and len(rows[rows["role"] == "train"])
 
 
 def test_the_papers_preset_has_the_papers_scale():
@@ -98,3 +101,30 @@ def test_the_paper_s_classifiers_have_the_paper_s_settings():
     trained = {key: settings[key] for key in ("batch_rows", "epochs", "warmup", "weight_decay", "max_tokens")}
     assert trained == {"batch_rows": 32, "epochs": 2, "warmup": 0.1, "weight_decay": 1e-4, "max_tokens": 128}
     assert settings["layer_rule"] == "validation_middle" and settings["train_rows"] is None
+
+
+def test_latentqas_paper_preset_has_the_settings_of_its_code():
+    found = loaded("paper-latentqa")
+    settings = found.config["latentqa"]
+    given = json.loads(
+        found.spec("train_reader", [("model", "llama3-8b-instruct"), ("setting", "masked"), ("seed", "0")])
+    )
+    fitted = given["hyperparameters"]
+    assert (given["device"], given["dtype"], given["processes"], given["sharding"]) == ("cuda", "bfloat16", 8, "ddp")
+    assert (fitted["rank"], fitted["alpha"], fitted["dropout"], fitted["targets"]) == (16, 32, 0.05, None)
+    assert (fitted["learning_rate"], fitted["weight_decay"], fitted["batch_rows"]) == (3e-5, 0.01, 4)
+    assert (fitted["read_layer"], fitted["write_layer"], fitted["normalise"]) == (15, 0, "none")
+    assert (fitted["answer_role"], fitted["last_answer_only"], fitted["keep"]) == ("reflect", True, "last")
+    assert settings["settings"] == ["masked"] and found.config["latent_reading"]["rows"]["train"] is None
+    assert len(found.readers) == 3 and found.models == ["llama3-8b-instruct"]
+
+
+@pytest.mark.real_data
+def test_latentqas_paper_preset_sees_each_row_of_the_mirror_five_times(tmp_path: Path):
+    found = loaded("paper-latentqa")
+    fitted = found.config["latentqa"]["reader"]
+    spec = json.loads(found.spec("make_task_table", [("task", "latent_reading")]))
+    fetch(table()["latentqa"], "mirror", tmp_path / "raw", mirror=Path(os.environ["STEERLAB_MIRROR"]), environ={})
+    rows = latent_reading.make_table({"latentqa": tmp_path / "raw"}, {"latentqa": "mirror"}, spec["settings"])
+    an_update = fitted["batch_rows"] * fitted["accumulation"]
+    assert fitted["updates"] == math.ceil(5 * (rows["split"] == "train").sum() / an_update)

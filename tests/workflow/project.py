@@ -77,11 +77,17 @@ class Job:
     outputs: tuple[str, ...]
 
 
-def plan(folder: Path, *arguments: str) -> list[Job]:
-    """The jobs that a dry-run would run, on the tiny preset unless another configfile is given."""
+def dry_run(folder: Path, *arguments: str) -> str:
+    """What a dry-run prints, on the tiny preset unless another configfile is given."""
     chosen = () if "--configfile" in arguments else TINY
     code, printed = _in_a_fork(folder, "-n", *chosen, *arguments)
     assert code == 0, printed[-4000:]
+    return printed
+
+
+def plan(folder: Path, *arguments: str) -> list[Job]:
+    """The jobs that a dry-run would run, on the tiny preset unless another configfile is given."""
+    printed = dry_run(folder, *arguments)
     blocks = re.split(r"^(?:local)?rule ", printed, flags=re.M)[1:]
     jobs = [
         Job(block.partition(":")[0], frozenset(_files(block, "input")), _files(block, "output")) for block in blocks

@@ -29,8 +29,14 @@ CAPTURED += ["activations/*/truthfulness/*/attention_heads-last.json"]
 READING = ["analyses/tiny-llama/eye_tracking.csv"]
 EYE_TRACKING = ["data/eye_tracking.parquet"]
 LATENT_READING = ["data/latent_reading.parquet"]
-READERS = ["steers/tiny-llama/latentqa/readers/visible/0"]
-READ_OUT = ["analyses/tiny-llama/latent_reading/visible/0.csv"]
+RELATIONS, SYSTEM_PROMPTS = ["data/relations.parquet"], ["data/system_prompts.parquet"]
+READERS = [f"steers/tiny-llama/latentqa/readers/{setting}/0" for setting in ("visible", "visible-labels0.5")]
+READ_OUT = [f"analyses/tiny-llama/latent_reading/{setting}/0.csv" for setting in ("visible", "visible-labels0.5")]
+IDENTIFIED = [f"analyses/tiny-llama/{asked}/visible/0.csv" for asked in ("relations", "system_prompts")]
+CONTROL_TABLES = ["data/controls/latentqa/*"]
+CONTROLS = ["steers/tiny-llama/latentqa/sentiment/*", "steers/tiny-llama/latentqa/bias/0"]
+BIAS = ["data/bias.parquet"]
+BIASED = ["analyses/tiny-llama/bias/0.csv"]
 INTERPRETED = ["analyses/tiny-llama/lm_steer/toxicity/0"]
 
 LEARNT = ["steers/tiny-llama/lm_steer*"]
@@ -107,7 +113,12 @@ PROBES = ["analyses/tiny-llama/hpr/truthfulness/probes-0.csv"]
 ORDINARY_TEXT = ["analyses/tiny-llama/ordinary_text/truthfulness/0.csv"]
 REASONING = ["analyses/tiny-llama/reasoning/toxicity/0.csv"]
 
-LATENT = ["figures/tiny-llama/latent_reading.svg"]  # which takes the intervals itself
+# They take the intervals themselves.
+LATENT = [
+    f"figures/tiny-llama/{name}.svg"
+    for name in ("latent_reading", "read_relations", "read_system_prompts", "control_bias")
+]
+LATENT += ["figures/all/scale_decoder.svg"]
 
 ANOTHER_SEED = [*(f"steers/tiny-llama/{of}*/truthfulness/1" for of in ("hpr", "slim"))]
 ANOTHER_SEED += ["generations/tiny-llama/base/truthfulness/test/1.parquet"]
@@ -135,8 +146,15 @@ LEAVES = {
             "random_slim",
             "cogsteer",
             "random_cogsteer",
+            "latentqa",
+            "random_latentqa",
         ],
-        ["*/instructed/*", "activations/*/toxicity/*block_output*", "activations/*/toxicity/*attention_heads*"],
+        [
+            "*/instructed/*",
+            "activations/*/toxicity/*block_output*",
+            "activations/*/toxicity/*attention_heads*",
+            "data/controls/latentqa/toxicity.parquet",
+        ],
     ),
     "run.tasks": (["toxicity"], REPLICATION),
     "run.seeds": ([0, 1], ["steers/*/toxicity/1", "generations/tiny-llama/base/toxicity/*/1.parquet"]),
@@ -190,6 +208,10 @@ LEAVES = {
     "tasks.truthfulness.training": ("choices", TRUTHFULNESS),
     "tasks.truthfulness.preamble": ("harness", TRUTHFULNESS),
     "tasks.truthfulness.wording": ("Be honest. {text}", TRUTHFULNESS),
+    "tasks.bias.seeds": ([0, 1], ["steers/tiny-llama/latentqa/bias/1"]),
+    "tasks.bias.methods": (["base", "latentqa"], BIASED),
+    "tasks.bias.prompts.test": (5, BIAS),
+    "tasks.bias.wording": ("Be fair. {text}", BIAS),
     "activations.batch_rows": (3, CAPTURED + READERS),
     "activations.shard_rows": (7, CAPTURED + READERS),
     "steers.lm_steer.adaptor": ("add", LEARNT),
@@ -271,6 +293,25 @@ LEAVES = {
     "steers.cogsteer.official_code": (True, COGSTEER),
     "steers.cogsteer.strengths": ([0.5], [COGSTEER_ON_DEV]),
     "steers.cogsteer.by_task": ({"toxicity": {"updates": 2}}, COGSTEER),
+    "steers.latentqa.wish": ("be_gloomy", CONTROL_TABLES),
+    "steers.latentqa.nudge": ("Please.", CONTROL_TABLES),
+    "steers.latentqa.setting": ("visible", REPORT),  # the reader that it asks already
+    "steers.latentqa.rank": (3, CONTROLS),
+    "steers.latentqa.alpha": (8, CONTROLS),
+    "steers.latentqa.dropout": (0.3, CONTROLS),
+    "steers.latentqa.lora_modules": ("qv", CONTROLS),
+    "steers.latentqa.layers": ([0], CONTROLS),
+    "steers.latentqa.per_layer_loss": (True, CONTROLS),
+    "steers.latentqa.samples": (3, CONTROLS),
+    "steers.latentqa.with_replies": (False, CONTROLS),
+    "steers.latentqa.truncate": (20, CONTROLS),
+    "steers.latentqa.train_percent": (50, CONTROLS),
+    "steers.latentqa.updates": (3, CONTROLS),
+    "steers.latentqa.batch_rows": (2, CONTROLS),
+    "steers.latentqa.learning_rate": (0.02, CONTROLS),
+    "steers.latentqa.held_out_every": (1, CONTROLS),
+    "steers.latentqa.strengths": ([0.5], ["generations/tiny-llama/latentqa/sentiment/test/*", *BIASED]),
+    "steers.latentqa.by_task": ({"bias": {"updates": 3}}, ["steers/tiny-llama/latentqa/bias/0"]),
     "variants": ({"lm_steer_30": {"texts": 4}}, ["steers/*/lm_steer_30/*"]),
     "choices.perplexity_limit": (2.0, [f"choices/tiny-llama/{of}/toxicity.json" for of in ("lm_steer", "cogsteer")]),
     "generations.toxicity.samples.dev": (2, ON_DEV),
@@ -308,7 +349,7 @@ LEAVES = {
     "scores.moderation.model": ("other", REPORT),
     "scores.moderation.categories": (["violence"], REPORT),
     "scores.moderation.quota": (2.0, REPORT),
-    "scores.answers.tokens_a_batch": (128, ANSWERS + SWEPT_ANSWERS),
+    "scores.answers.tokens_a_batch": (128, ANSWERS + SWEPT_ANSWERS + BIASED),
     "scores.answers.judges.truthful": ("tiny-gpt2", ["models/tiny-gpt2"]),
     "scores.answers.judges.informative": ("tiny-gpt2", ["models/tiny-gpt2"]),
     "scores.perplexity.judges": (["base", "tiny-gpt2"], ["models/tiny-gpt2"]),
@@ -337,12 +378,24 @@ LEAVES = {
     "latent_reading.rows.train": (20, LATENT_READING),
     "latent_reading.rows.dev": (3, LATENT_READING),
     "latent_reading.rows.test": (5, LATENT_READING),
+    "relations.corpora": ([], REPORT),
+    "relations.facts": (2, RELATIONS),
+    "relations.mentions": (2, RELATIONS),
+    "relations.candidates": (2, RELATIONS),
+    "system_prompts.corpora": ([], REPORT),
+    "system_prompts.items": (2, SYSTEM_PROMPTS),
+    "system_prompts.candidates": (2, SYSTEM_PROMPTS),
+    "system_prompts.reply_tokens": (5, IDENTIFIED[1:]),
     "latentqa.settings": (["visible", "masked"], ["steers/tiny-llama/latentqa/readers/masked/0"]),
-    "latentqa.seeds": ([0, 1], ["steers/tiny-llama/latentqa/readers/visible/1"]),
-    "latentqa.batch_rows": (3, READ_OUT),
-    "latentqa.max_new_tokens": (3, READ_OUT),
+    "latentqa.seeds": ([0, 1], ["steers/tiny-llama/latentqa/readers/*/1"]),
+    "latentqa.batch_rows": (3, READ_OUT + IDENTIFIED),
+    "latentqa.max_new_tokens": (3, READ_OUT + IDENTIFIED),
+    "latentqa.scaling": ([{"labels": 0.25}], ["steers/tiny-llama/latentqa/readers/visible-labels0.25/0"]),
     "latentqa.questions": (["Who?"], REPORT),  # of the command line
+    "latentqa.prompts": (["Well?"], REPORT),  # likewise
     "latentqa.checkpoint_every": (2, REPORT),
+    "latentqa.processes": (2, READERS),
+    "latentqa.sharding": ("fsdp", READERS),
     "latentqa.tracker": ("trackio", REPORT),
     "latentqa.reader.rank": (3, READERS),
     "latentqa.reader.alpha": (8, READERS),
@@ -354,6 +407,7 @@ LEAVES = {
     "latentqa.reader.answer_role": ("reflect", READERS),
     "latentqa.reader.last_answer_only": (False, READERS),
     "latentqa.reader.official_code": (True, READERS),
+    "latentqa.reader.shift_position_ids": (True, READERS),
     "latentqa.reader.updates": (2, READERS),
     "latentqa.reader.batch_rows": (3, READERS),
     "latentqa.reader.accumulation": (2, READERS),
@@ -362,7 +416,10 @@ LEAVES = {
     "latentqa.reader.max_tokens": (400, READERS),
     "latentqa.reader.held_out": (0.2, READERS),
     "latentqa.reader.held_out_every": (3, READERS),
+    "latentqa.reader.autocast": (True, READERS),
+    "latentqa.reader.checkpointed_activations": (True, READERS),
     "latentqa.reader.keep": ("last", READERS),
+    "latentqa.reader.by_setting": ({"visible": {"rank": 3}}, READERS),
     "glue.tasks": (["sst2", "rte"], ["data/raw/glue_rte/hub"]),
     "glue.interventions": (["bottleneck", "prefix"], ["classifiers/tiny-llama/prefix/sst2/*"]),
     "glue.layers": (["picked", "random", "all", 1], ["classifiers/tiny-llama/bottleneck/sst2/test/1/0.parquet"]),
@@ -400,6 +457,8 @@ WITH = {
         "tasks": {"toxicity": {"methods": None}},
         "steers": {"slim": {"by_task": {"toxicity": {"kappa": [5.0]}}}},
     },
+    "latentqa.processes": {"latentqa": {"reader": {"accumulation": 2}}},
+    "latentqa.sharding": {"latentqa": {"processes": 2, "reader": {"accumulation": 2}}},
     "steers.slim.alpha": {"steers": {"slim": {"kappa": None}}},
     "steers.lm_steer.adaptor": {"run": {"variants": ["lm_steer_all", "lm_steer_30", "civil_and_positive"]}},
 }
@@ -529,9 +588,10 @@ def figures(*names: str) -> list[str]:
 
 CHOSEN = (("lm_steer", "toxicity"), ("cogsteer", "toxicity"), ("hpr", "truthfulness"), ("slim", "truthfulness"))
 BY_LAYER = ["choices/tiny-llama/eye_tracking.json"]  # what sweeps choose follows from what they train
-OF_READERS = ("latent_reading", "reader_training")
+ASKED_OF_READERS = ("read_relations", "read_system_prompts")
+OF_READERS = ("latent_reading", "reader_training", "scale_decoder", *ASKED_OF_READERS)
 # Of the figures that are drawn by what calibrated scores need, those whose inputs do not change.
-CALIBRATED = ("probe_accuracy", "slim_coverage", "eye_tracking", "glue", *OF_READERS)
+CALIBRATED = ("probe_accuracy", "slim_coverage", "eye_tracking", "glue", "control_bias", *OF_READERS)
 # A file of the code: what is made anew first.
 MODULES = {
     "steerlab/sites.py": COMPUTE,
@@ -554,8 +614,21 @@ MODULES = {
     "steerlab/streams.py": COGSTEER,
     "steerlab/language_modelling.py": COGSTEER + READERS,
     "steerlab/latent_reads.py": READERS,
+    "steerlab/processes.py": READERS,
     "steerlab/methods/latentqa.py": READERS,
-    "steerlab/analyses/latent_reading.py": READ_OUT,
+    "steerlab/methods/latentqa_control.py": CONTROLS,
+    "steerlab/data/control_rows.py": CONTROL_TABLES,
+    "steerlab/tasks/control.py": CONTROL_TABLES,
+    "steerlab/tasks/bias.py": BIAS,
+    "steerlab/analyses/bias.py": BIASED,
+    "steerlab/figures/control_sentiment.py": figures("control_sentiment"),
+    "steerlab/figures/control_bias.py": figures("control_bias"),
+    "steerlab/analyses/latent_reading.py": READ_OUT + IDENTIFIED,
+    "steerlab/analyses/identification.py": IDENTIFIED,
+    "steerlab/metrics/identification.py": figures(*ASKED_OF_READERS),
+    "steerlab/metrics/reader_scaling.py": figures("scale_decoder"),
+    "steerlab/figures/identification.py": figures(*ASKED_OF_READERS),
+    "steerlab/figures/scale_decoder.py": figures("scale_decoder"),
     "steerlab/metrics/latent_reading.py": figures(*OF_READERS),
     "steerlab/figures/latent_reading.py": figures(*OF_READERS),
     "steerlab/figures/variants.py": figures("cogsteer_variants"),
@@ -570,7 +643,7 @@ MODULES = {
     "steerlab/choices.py": [f"choices/tiny-llama/{of}/{task}.json" for of, task in CHOSEN],
     "steerlab/layer_choices.py": [*BY_LAYER, *OF_A_BLOCK, *CLASSIFIERS],
     "steerlab/scores/perplexity.py": PERPLEXITY + OF_ANSWERS,
-    "steerlab/likelihood.py": [*SLIM, *PERPLEXITY, *ASKED, HPR_ON_DEV, *SWEPT_ANSWERS[:1], *OF_BASE_ANSWERS],
+    "steerlab/likelihood.py": [*SLIM, *PERPLEXITY, *ASKED, HPR_ON_DEV, *SWEPT_ANSWERS[:1], *OF_BASE_ANSWERS, *BIASED],
     "steerlab/scores/profanity_check.py": TEXTS,
     "steerlab/scores/vader.py": TEXTS,
     "steerlab/scores/toxic_comment_classifier.py": [],
@@ -579,19 +652,22 @@ MODULES = {
     "steerlab/tasks/toxicity.py": TOXICITY,
     "steerlab/tasks/sentiment.py": SENTIMENT,
     "steerlab/metrics/bootstrap.py": [
-        *MEASURED, *CALIBRATION, *PROBES, *COVERAGE, *READING, *GLUE_CHOICE, *figures(*OF_READERS),
+        *MEASURED, *CALIBRATION, *PROBES, *COVERAGE, *READING, *GLUE_CHOICE, *figures(*OF_READERS, "control_bias"),
     ],
     "steerlab/metrics/ranks.py": READING,
     "steerlab/analyses/word_states.py": READING,
     "steerlab/tasks/eye_tracking.py": EYE_TRACKING,
     "steerlab/tasks/latent_reading.py": LATENT_READING,
+    "steerlab/tasks/relations.py": RELATIONS,
+    "steerlab/tasks/system_prompts.py": SYSTEM_PROMPTS,
+    "steerlab/tasks/candidates.py": RELATIONS + SYSTEM_PROMPTS,
     "steerlab/metrics/continuations.py": METRICS,
     "steerlab/metrics/grid.py": [],
     "steerlab/analyses/interpretation.py": INTERPRETED,
     "steerlab/analyses/reading.py": INTERPRETED,
     "steerlab/analyses/ordinary_text.py": ORDINARY_TEXT,
     "steerlab/analyses/reasoning.py": REASONING,
-    "steerlab/analyses/steered.py": ["analyses/*/norms/*", *ORDINARY_TEXT, *REASONING],
+    "steerlab/analyses/steered.py": ["analyses/*/norms/*", *ORDINARY_TEXT, *REASONING, *BIASED],
     "steerlab/harness.py": REASONING,
     "steerlab/metrics/calibrated.py": [*METRICS, *CALIBRATION, *figures(*CALIBRATED)],
     "steerlab/analyses/calibration.py": [],
