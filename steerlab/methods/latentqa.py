@@ -39,6 +39,7 @@ from steerlab.patching import greedy, patched
 from steerlab.sites import Site
 
 READ_LAYER = 15 / 32  # the paper's block 15 of 32, as a share of the depth
+ChangedBlocks = Literal["all", "after_write_layer"]
 TRAINING, COLUMNS = "training.csv", ["step", "loss", "learning_rate", "held_out_loss"]
 
 
@@ -71,6 +72,7 @@ class Decoder:
         alpha: float = 32.0,
         dropout: float = 0.05,
         targets: Sequence[str] | None = None,
+        changed_blocks: ChangedBlocks = "all",
         read_layer: float = READ_LAYER,
         write_layer: float = 0,
         normalise: Normalise = "none",
@@ -97,11 +99,12 @@ class Decoder:
         several turns; `group` and `split` as `fitted_and_judging` takes them.
 
         activations: as `captured` makes them of this table. targets: last names of the adapted modules, None for all
-        projections of the blocks. read_layer, write_layer: as `sites.layer_index`. normalise: states as they are, in
-        standard deviations from their mean over the fitted reads, or times a learnt factor a dimension. answer_role:
-        what headers call the decoder ("reflect" in the paper). shift_position_ids: as `Template`. updates: each on
-        `accumulation` batches, which processes of torch.distributed share. max_tokens: longer prompts are left out.
-        held_out: share of the groups that judge, every so many updates; keep "best": the factors with the lowest
+        projections of the blocks; changed_blocks: of all blocks, or of those after write_layer alone, so that no
+        gradient is taken through the others. read_layer, write_layer: as `sites.layer_index`. normalise: states as they
+        are, in standard deviations from their mean over the fitted reads, or times a learnt factor a dimension.
+        answer_role: what headers call the decoder ("reflect" in the paper). shift_position_ids: as `Template`. updates:
+        each on `accumulation` batches, which processes of torch.distributed share. max_tokens: longer prompts are left
+        out. held_out: share of the groups that judge, every so many updates; keep "best": the factors with the lowest
         held-out loss. autocast (bfloat16), checkpointed_activations: None for yes on a GPU. checkpoints: a folder of
         the store, for a training that goes on after a kill; settings and data are keyed in it, code, versions and the
         number of processes are not. tracker: "trackio" or "wandb".
@@ -109,15 +112,22 @@ class Decoder:
         """
         if normalise not in get_args(Normalise) or keep not in ("last", "best"):
             raise ValueError(f"normalise {normalise!r}, keep {keep!r}: give {get_args(Normalise)}, ('last', 'best')")
+        if changed_blocks not in get_args(ChangedBlocks):
+            raise ValueError(f"changed_blocks {changed_blocks!r} is unknown; give one of {get_args(ChangedBlocks)}")
         read_block, write_block = (sites.layer_index(model.info.config, each) for each in (read_layer, write_layer))
+        if write_block == sites.number_of_layers(model.info.config) - 1:
+            raise ValueError(
+                f"write_layer {write_block} is the last block, so that no question sees the states; lower it"
+            )
         site, on_gpu = Site("block_output", read_block), model.device.startswith("cuda")
         record = steer_files.Record.of_fit(
             cls, model, data,
             seed=seed,
             config={
                 "rank": rank, "alpha": alpha, "dropout": dropout, "targets": targets and list(targets),
-                "read_layer": read_block, "write_layer": write_block, "normalise": normalise,
-                "answer_role": answer_role, "last_answer_only": last_answer_only, "official_code": official_code,
+                "changed_blocks": changed_blocks, "read_layer": read_block, "write_layer": write_block,
+                "normalise": normalise, "answer_role": answer_role,
+                "last_answer_only": last_answer_only, "official_code": official_code,
                 "shift_position_ids": shift_position_ids, "updates": updates, "batch_rows": batch_rows,
                 "accumulation": accumulation, "learning_rate": learning_rate, "weight_decay": weight_decay,
                 "max_tokens": max_tokens, "held_out": held_out, "held_out_every": held_out_every, "keep": keep,

@@ -35,7 +35,9 @@ class Trainee:
         )
         self.model: Any = model.load()
         self.generator = torch.Generator().manual_seed(record.seed)
-        paths = low_rank.adapted_paths(self.model, config["targets"], "blocks")
+        blocks = range(sites.number_of_layers(model.info.config))
+        changed = blocks if config["changed_blocks"] == "all" else blocks[config["write_layer"] + 1 :]
+        paths = low_rank.adapted_paths(self.model, config["targets"], "blocks", changed)
         sizes = config["rank"], config["alpha"], self.generator
         self.layers = low_rank.fresh(self.model, paths, *sizes, dropout=config["dropout"])
         self.parameters = low_rank.named(self.layers) | learnt

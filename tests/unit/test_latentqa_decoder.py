@@ -214,11 +214,25 @@ def test_settings_that_do_not_serve_are_refused() -> None:
         ({"max_tokens": 5}, "no example to train on"),
         ({"tracker": "no_such_tracker"}, "'no_such_tracker' is not installed"),
         ({"targets": ["lm_head"]}, "LoRA's targets"),
+        ({"changed_blocks": "some"}, "changed_blocks 'some'"),
+        ({"write_layer": 2}, "write_layer 2 is the last block"),
     ):
         with pytest.raises(ValueError, match=message):
             fit(**more)
     with pytest.raises(FloatingPointError, match="lower the learning_rate"):
         fit(learning_rate=float("inf"))
+
+
+@EVERY_FAMILY
+def test_blocks_up_to_the_one_where_states_are_put_can_be_left_as_they_are(family: str) -> None:
+    after = fit(family, write_layer=1, changed_blocks="after_write_layer", learning_rate=0.05, updates=6)
+    assert set(after.tensors) == {name for name in fit(family).tensors if ".2." in name}  # of blocks 0 to 2
+    losses = [row["loss"] for row in after.training]
+    assert losses[-1] < losses[0]
+    model = reader_model(family)
+    reads = reads_of(model)
+    how = {"max_new_tokens": 6, "batch_rows": 3}
+    assert after.read(model, reads, QUESTIONS, **how) == after.read(model, reads, QUESTIONS, **how, use_cache=False)
 
 
 @EVERY_FAMILY

@@ -401,6 +401,7 @@ LEAVES = {
     "latentqa.reader.alpha": (8, READERS),
     "latentqa.reader.dropout": (0.1, READERS),
     "latentqa.reader.targets": (["q_proj"], READERS),
+    "latentqa.reader.changed_blocks": ("after_write_layer", READERS),
     "latentqa.reader.read_layer": (1, READERS),
     "latentqa.reader.write_layer": (1, READERS),
     "latentqa.reader.normalise": ("zscore", READERS),
