@@ -1,10 +1,18 @@
-"""What the tests share: tiny random models, and the real one where a prepared folder of it is named."""
+"""What the tests share: the real model where a prepared folder is named, and what is skipped without real data."""
 
 import os
 
 import pytest
 
 from steerlab.models import ModelHandle
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests on real data are skipped, and told so, where no mirror is named."""
+    if not os.environ.get("STEERLAB_MIRROR"):
+        for item in items:
+            if item.get_closest_marker("real_data"):
+                item.add_marker(pytest.mark.skip(reason="STEERLAB_MIRROR names no mirror"))
 
 
 @pytest.fixture(scope="session")

@@ -482,7 +482,6 @@ def _is_pinned(source: Source, door: str) -> bool:
 
 
 @pytest.mark.real_data
-@pytest.mark.skipif("STEERLAB_MIRROR" not in os.environ, reason="STEERLAB_MIRROR names no mirror")
 @pytest.mark.parametrize("name", [name for name, source in table().items() if _is_pinned(source, "mirror")])
 def test_the_mirror_holds_the_pinned_files(name, tmp_path):
     fetch(table()[name], "mirror", tmp_path / "raw", mirror=Path(os.environ["STEERLAB_MIRROR"]), environ={})

@@ -128,7 +128,6 @@ def test_mirror_lacks_looks_only_at_sources_that_come_from_the_mirror(tmp_path):
 
 
 @pytest.mark.real_data
-@pytest.mark.skipif("STEERLAB_MIRROR" not in os.environ, reason="STEERLAB_MIRROR names no mirror")
 def test_the_real_mirror_has_all_files_of_the_table():
     pinned = [
         name
@@ -198,7 +197,6 @@ def test_neither_length_nor_a_first_yes_or_no_tells_correct_from_incorrect_sampl
 
 
 @pytest.mark.real_data
-@pytest.mark.skipif("STEERLAB_MIRROR" not in os.environ, reason="STEERLAB_MIRROR names no mirror")
 def test_no_sample_question_and_no_sample_answer_stands_in_truthfulqa():
     folder = Path(os.environ["STEERLAB_MIRROR"]) / "truthfulqa"
     theirs = loaders.FORMATS["truthfulqa_choices"](folder / "multiple_choice_hub_order.json")

@@ -292,7 +292,6 @@ def test_prompts_may_come_from_another_source(raw, tmp_path):
 
 
 @pytest.mark.real_data
-@pytest.mark.skipif("STEERLAB_MIRROR" not in os.environ, reason="STEERLAB_MIRROR names no mirror")
 def test_the_table_of_the_real_mirror_has_both_labels_and_unique_prompts(tmp_path):
     for name in DOORS:
         fetch(table()[name], "mirror", tmp_path / name, mirror=Path(os.environ["STEERLAB_MIRROR"]), environ={})

@@ -14,7 +14,6 @@ from steerlab.data.records import BadRows
 from steerlab.data.sources import SAMPLE, table
 from steerlab.tasks import eye_tracking
 
-MIRROR = pytest.mark.skipif("STEERLAB_MIRROR" not in os.environ, reason="STEERLAB_MIRROR names no mirror")
 SENTENCES = ["It was late.", "Nobody came .", "Two  words"]
 
 
@@ -134,7 +133,7 @@ def test_a_sentence_that_stands_twice_is_two(tmp_path):
     assert frame["sentence"].nunique() == 2 and set(frame["data"]) == {"real"}
 
 
-@MIRROR
+@pytest.mark.real_data
 @pytest.mark.parametrize(
     ("corpus", "words", "sentences", "left_out"),
     [("provo", 2620, 133, 0), ("zuco_nr", 6492, 333, 16), ("zuco_tsr", 6681, 326, 64)],

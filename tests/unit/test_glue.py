@@ -24,7 +24,6 @@ from steerlab.data.sources import SAMPLE
 from steerlab.metrics import glue as metrics
 
 ALL = {"train": None, "dev": None, "test": None}
-MIRROR = os.environ.get("STEERLAB_MIRROR")
 
 
 def sample(**rows: int | None) -> pd.DataFrame:
@@ -108,11 +107,10 @@ def test_an_empty_split_is_told(tmp_path: Path):
 
 
 @pytest.mark.real_data
-@pytest.mark.skipif(not MIRROR, reason="needs a mirror: set STEERLAB_MIRROR")
 def test_the_mirror_has_sst2(tmp_path: Path):
     folder = tmp_path / "raw"
     folder.mkdir()
-    doors.fetch(sources.table()["glue_sst2"], "mirror", folder, mirror=Path(MIRROR or ""), environ={})
+    doors.fetch(sources.table()["glue_sst2"], "mirror", folder, mirror=Path(os.environ["STEERLAB_MIRROR"]), environ={})
     table = glue.make_table("sst2", "mirror", folder, ALL)
     assert table.split.value_counts().to_dict() == {"train": 6806, "dev": 1190, "test": 872}
     assert table[table.split == "test"].label.sum() == 444 and not table.text.str.endswith(" ").any()

@@ -18,7 +18,6 @@ from steerlab.experiment import ConfigError
 from steerlab.tasks import latent_reading
 from tests.unit.test_eye_tracking_plan import DEFAULT
 
-MIRROR = pytest.mark.skipif("STEERLAB_MIRROR" not in os.environ, reason="STEERLAB_MIRROR names no mirror")
 SECTION = "latent_reading"
 SHARES = {"dev_labels": 0.1, "test_labels": 0.2, "dev_texts": 0.1, "test_texts": 0.2}
 ALL = dict.fromkeys(latent_reading.SPLITS)
@@ -192,7 +191,6 @@ def test_a_kind_that_the_corpus_lacks_is_told(own):
 
 
 @pytest.mark.real_data
-@MIRROR
 @pytest.mark.parametrize(
     ("kinds", "crossed", "counts"),
     [

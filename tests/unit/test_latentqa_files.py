@@ -14,7 +14,6 @@ from steerlab.data.records import BadRows
 from steerlab.data.sample_latentqa import ATTRIBUTES, STIMULI
 from steerlab.data.sources import SAMPLE, table
 
-MIRROR = pytest.mark.skipif("STEERLAB_MIRROR" not in os.environ, reason="STEERLAB_MIRROR names no mirror")
 WORDS = [word for words in ATTRIBUTES.values() for word in words]
 ROWS = {
     "control": {"control_user": "Be glad.", "label": "glad"},
@@ -199,7 +198,6 @@ def of_mirror() -> Path:
 
 
 @pytest.mark.real_data
-@MIRROR
 @pytest.mark.parametrize(
     ("file", "kind", "n"),
     [
@@ -216,7 +214,6 @@ def test_the_mirrors_items_are_one_a_label(file, kind, n):
 
 
 @pytest.mark.real_data
-@MIRROR
 def test_the_mirrors_questions_go_with_its_evaluation_alone():
     qa = questions(of_mirror() / "eval/qa.json")
     assert len(qa) == 1952 and Counter(qa.groupby("label").size()) == {2: 976}
@@ -227,7 +224,6 @@ def test_the_mirrors_questions_go_with_its_evaluation_alone():
 
 
 @pytest.mark.real_data
-@MIRROR
 def test_the_mirrors_controls_have_fifteen_pairs_each():
     found = [read_control(path) for path in sorted((of_mirror() / "controls").glob("*.json"))]
     assert [len(pairs) for _, pairs in found] == [15, 15, 15] and len({wish for wish, _ in found}) == 3

@@ -17,8 +17,6 @@ from steerlab.data import harness_prompt, loaders, questions, renderings
 from steerlab.data.records import BadRows
 from steerlab.data.sources import SAMPLE, table
 
-REAL = pytest.mark.skipif("STEERLAB_MIRROR" not in os.environ, reason="STEERLAB_MIRROR names no mirror")
-
 
 def written(path: Path, text: str) -> Path:
     path.write_text(text, encoding="utf-8")
@@ -363,7 +361,6 @@ def mirror() -> Path:
     return Path(os.environ["STEERLAB_MIRROR"]) / "truthfulqa"
 
 
-@REAL
 @pytest.mark.real_data
 def test_the_real_hub_copy_has_817_questions_in_the_order_that_the_split_counts(mirror):
     frame = questions.truthfulqa_choices(mirror / "multiple_choice_hub_order.json")
@@ -375,7 +372,6 @@ def test_the_real_hub_copy_has_817_questions_in_the_order_that_the_split_counts(
     assert split.value_counts().to_dict() == {"train": 367, "dev": 41, "test": 409}
 
 
-@REAL
 @pytest.mark.real_data
 @pytest.mark.parametrize(
     ("file", "asked", "answers"), [("nqopen/NQOpen.csv", 3367, 9387), ("triviaqa/TriviaQA.csv", 2122, 34763)]
@@ -386,7 +382,6 @@ def test_the_real_open_questions_have_a_right_and_a_wrong_answer(mirror, file, a
     assert (frame.groupby("question")["mc1"].max() == 1).all() and (frame.groupby("question")["mc1"].min() == -1).all()
 
 
-@REAL
 @pytest.mark.real_data
 def test_the_real_csv_is_another_edition_in_another_order(mirror):
     hub = questions.truthfulqa_choices(mirror / "multiple_choice_hub_order.json")

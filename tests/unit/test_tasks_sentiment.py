@@ -142,7 +142,6 @@ def test_unambiguous_texts_are_those_with_one_label_only(pairs):
 
 
 @pytest.mark.real_data
-@pytest.mark.skipif("STEERLAB_MIRROR" not in os.environ, reason="STEERLAB_MIRROR names no mirror")
 def test_the_table_of_the_real_mirror_has_all_classes(tmp_path):
     raw = {name: tmp_path / name for name in DOORS}
     for name, folder in raw.items():

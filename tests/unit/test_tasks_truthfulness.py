@@ -279,8 +279,6 @@ def test_questions_that_are_asked_alone_need_no_more_settings_and_make_no_rows_t
 
 @pytest.fixture
 def real(tmp_path) -> dict[str, Path]:
-    if "STEERLAB_MIRROR" not in os.environ:
-        pytest.skip("STEERLAB_MIRROR names no mirror")
     for name in ("truthfulqa", "hpr_split"):
         fetch(table()[name], "mirror", tmp_path / name, mirror=Path(os.environ["STEERLAB_MIRROR"]), environ={})
     return {name: tmp_path / name for name in ("truthfulqa", "hpr_split")}
