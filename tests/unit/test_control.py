@@ -140,7 +140,8 @@ def test_the_reader_can_be_of_another_setting():
 def test_what_the_fit_is_given_reruns_the_fit_and_what_the_table_is_made_of_the_table_alone():
     at = {"method": "latentqa", "task": "sentiment"}
     of_fit, of_table = at | {"model": MODEL, "seed": "0"}, at
-    before, found = loaded(), spec(loaded(), "train_steer", **of_fit)
+    before = loaded(**given())
+    found = spec(before, "train_steer", **of_fit)
     assert found["site"] is None and found["hyperparameters"]["learning_rate"] == 1e-4
     assert not {"wish", "nudge", "setting", "strengths", "reader"} & set(found["hyperparameters"])
     for steer, changed in (({"updates": 3}, "train_steer"), ({"nudge": "Please."}, "make_control_table")):
