@@ -32,26 +32,16 @@ rule figures:
         x.figures(),
 
 
-rule read_relations:
-    input:
-        x.figures(named="read_relations"),
+for experiment in [
+    "read_relations",
+    "read_system_prompts",
+    "scale_decoder",
+    "control_sentiment",
+    "control_bias",
+]:
 
-
-rule read_system_prompts:
-    input:
-        x.figures(named="read_system_prompts"),
-
-
-rule scale_decoder:
-    input:
-        x.figures(named="scale_decoder"),
-
-
-rule control_sentiment:
-    input:
-        x.figures(named="control_sentiment"),
-
-
-rule control_bias:
-    input:
-        x.figures(named="control_bias"),
+    rule:
+        name:
+            experiment
+        input:
+            x.figures(named=experiment),

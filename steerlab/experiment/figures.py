@@ -1,6 +1,6 @@
 """Which figures a configuration has the cells for, what each is drawn from, and how its module is called.
 
-`inputs` gives files by kind; scripts/plot_figure.py reads them and passes them on by name: `metrics`, `choices`,
+`inputs` gives files by kind; steerlab/figures/inputs.py reads them and passes them on by name: `metrics`, `choices`,
 `parameters` (of steers), `directions`, `spectrum`, `coordinates`, `evidence`, `guesses` (of an interpretation), `grid`,
 `statistics` and `reliability` (of a calibration), `accuracies` (of probes), `coverage` (of maps), `norms`,
 `texts` (ordinary ones under steers), `questions` (of reasoning, under steers), `curves` and `reading` (of eye

@@ -677,6 +677,7 @@ MODULES = {
     "steerlab/figures/calibration.py": CALIBRATION,
     "steerlab/figures/ordinary_text.py": figures("ordinary_text"),
     "steerlab/figures/reasoning.py": figures("reasoning"),
+    "steerlab/figures/inputs.py": figures("*"),
     "steerlab/figures/style.py": figures("*"),
     "steerlab/parameters.py": figures("*"),
     "steerlab/reference/lm_steer.yaml": figures("replication"),

@@ -1,0 +1,52 @@
+"""What a figure's module takes by name, read from files that stand by kind (steerlab/experiment/figures.py)."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from steerlab import parameters, reference
+
+TABLES = (
+    "grid",
+    "accuracies",
+    "coverage",
+    "norms",
+    "texts",
+    "questions",
+    "curves",
+    "comparisons",
+    "costs",
+    "reads",
+    "pairs",
+)
+INTERPRETED = {"spectrum": ["spectrum", "coordinates"], "evidence": ["evidence", "guesses"]}
+AS_WRITTEN = {"dtype": {"token": str}, "keep_default_na": False, "na_values": {"evidence": [""], "toxicity": [""]}}
+
+
+def read(inputs: dict[str, list[Path]], figure: str) -> dict[str, Any]:
+    """What the figure's `table` takes by name; several files of one of TABLES become one table."""
+    found: dict[str, Any] = {}
+    if "metrics" in inputs:
+        tables = [pd.read_csv(path, dtype={"seed": str}) for path in inputs["metrics"]]
+        found["metrics"] = pd.concat(tables, ignore_index=True)
+    if "choices" in inputs:
+        cells = [dict(zip(("model", "method", "task"), path.with_suffix("").parts[-3:])) for path in inputs["choices"]]
+        found["choices"] = [json.loads(path.read_text()) | cell for path, cell in zip(inputs["choices"], cells)]
+    if "steers" in inputs:
+        found["parameters"] = parameters.counted(inputs["steers"], inputs["models"])
+    if "interpretation" in inputs:
+        for name in INTERPRETED.get(figure, [figure]):  # whose tokens may be "nan"
+            found[name] = pd.read_csv(inputs["interpretation"][0] / f"{name}.csv", **AS_WRITTEN)
+    for kind in set(TABLES) & set(inputs):
+        found[kind] = pd.concat(map(pd.read_csv, inputs[kind]), ignore_index=True)
+    if "training" in inputs:
+        found["training"] = parameters.training(inputs["training"])
+    if "reading" in inputs:
+        found["choice"] = json.loads(inputs["reading"][0].read_text())
+    if figure == "calibration":
+        found |= reference.calibration(*inputs.get("calibration", []))
+    if figure == "replication":
+        found["reference"] = reference.read("lm_steer")
+    return found
