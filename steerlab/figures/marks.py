@@ -232,5 +232,5 @@ def _across(panel: Axes, shown: pd.DataFrame, label: str, places: Mapping[tuple[
         low, high = min(smallest, 0), max(largest, 0)
         spare = 0.06 * (high - low)
         panel.set_xlim(low - (spare if low else 0.03 * high), high + spare)
-        panel.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+        panel.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
         panel.axvline(0, color="#888888", linewidth=0.8, zorder=0)
