@@ -2,7 +2,8 @@
 
 Left, the loss of the right answer with the row's own states minus that with another label's states and that with none;
 right, the share of one-word answers that are exactly right, and of labels that a linear probe finds in the same states.
-Large points are all seeds with their interval over labels, small points the seeds. Each setting has its own rows.
+Large points are all seeds with their interval over labels, small points the seeds. Each setting has its own rows, and
+its own scale of losses.
 """
 
 import pandas as pd
@@ -54,29 +55,21 @@ def plot(table: pd.DataFrame) -> Figure:
     settings = [name for name in SETTINGS if name in set(table.setting)]
     parts = [part for part in latent_reading.PARTS.values() if part in set(table.part)]
     with style.context():
-        figure, axes = style.panels(2, height=1.4 + _LINE * len(settings) * (len(parts) + 1))
-        y, ticks = -1.0, {}
-        for setting in settings:
-            y += 1.0
-            written = axes[0].annotate(
-                SETTINGS[setting], (0, y), xycoords=axes[0].get_yaxis_transform(), xytext=(3, 0),
-                textcoords="offset points", va="center", fontweight="bold", annotation_clip=False,
-            )  # fmt: skip
-            written.set_in_layout(False)
-            for part in parts:
-                y += 1.0
-                ticks[y + _STEP / 2] = part.replace(" of ", "\nof ")
+        figure, axes = style.panels(2, rows=len(settings), height=1.1 + len(settings) * (0.8 + _LINE * len(parts)))
+        for setting, left, right in zip(settings, axes[::2], axes[1::2], strict=True):
+            left.set_title(SETTINGS[setting], fontweight="bold", loc="left")
+            for y, part in enumerate(parts):
                 rows = table[(table.setting == setting) & (table.part == part)]
-                for panel, quantities in zip(axes, PANELS, strict=True):
+                for panel, quantities in zip((left, right), PANELS, strict=True):
                     for place, quantity in enumerate(quantities):
                         points(panel, rows[rows.quantity == quantity], y + place * _STEP, _look(quantity))
-        axes[0].set_yticks(list(ticks), list(ticks.values()))
-        axes[0].set_ylim(y + 0.9, -0.6)
-        axes[0].set_zorder(1)  # so that a heading may run on over the next panel
-        axes[0].patch.set_visible(False)
-        for panel, label in zip(axes, LABELS, strict=True):
-            dress(panel, label)
-        axes[1].set_xlim(-0.04, 1.04)
+            left.set_yticks(
+                [y + _STEP / 2 for y in range(len(parts))], [part.replace(" of ", "\nof ") for part in parts]
+            )
+            left.set_ylim(len(parts) - 0.1, -0.4)
+            for panel, label in zip((left, right), LABELS, strict=True):
+                dress(panel, label if setting == settings[-1] else "")
+            right.set_xlim(-0.04, 1.04)
         drawn = [quantity for quantity in _LOOKS if quantity in set(table.quantity)]
         handles = [marks.pooled_handle(_LOOKS[each][3], **_look(each)) for each in drawn]
         chance = marks.pooled_handle("the probe's chance", linestyle="none", marker="|", markersize=10)

@@ -124,10 +124,10 @@ def context() -> Iterator[None]:
         yield
 
 
-def panels(columns: int, *, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure of the standard width, height in inches, with panels side by side that share their rows."""
+def panels(columns: int, *, height: float, rows: int = 1) -> tuple[Figure, list[Axes]]:
+    """A figure of the standard width, height in inches, with panels row by row; those of a row share their lines."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    return figure, list(figure.subplots(1, columns, sharey=True, squeeze=False)[0])
+    return figure, list(figure.subplots(rows, columns, sharey="row", squeeze=False).flat)
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -243,11 +243,13 @@ def test_the_caption_tells_settings_numbers_and_synthetic_data():
 
 def test_points_stand_at_the_values_of_the_table():
     shown = TABLES["both"]
-    left, right = latent_reading.plot(shown).axes
-    pooled = shown[shown.seed == "all"]
-    for panel, quantities in zip((left, right), latent_reading.PANELS, strict=True):
+    pooled, panels = shown[shown.seed == "all"], latent_reading.plot(shown).axes
+    each = [(setting, quantities) for setting in latent_reading.SETTINGS for quantities in latent_reading.PANELS]
+    for panel, (setting, quantities) in zip(panels, each, strict=True):
         drawn = [x for line in panel.lines if line.get_markersize() == style.POOLED_SIZE for x in line.get_xdata()]
-        assert_allclose(sorted(drawn), sorted(pooled[pooled.quantity.isin(quantities)].value))
+        assert_allclose(
+            sorted(drawn), sorted(pooled[(pooled.setting == setting) & pooled.quantity.isin(quantities)].value)
+        )
     assert set(shown["split"]) == {"test"}
 
 
