@@ -32,7 +32,7 @@ rule figures:
         x.figures(),
 
 
-for experiment in [
+for named in [
     "read_relations",
     "read_system_prompts",
     "scale_decoder",
@@ -42,6 +42,6 @@ for experiment in [
 
     rule:
         name:
-            experiment
+            named
         input:
-            x.figures(named=experiment),
+            x.figures(named=named),
