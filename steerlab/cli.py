@@ -25,6 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _add_scores(
         commands.add_parser("scores", help="the cache of scores that were paid for: export, merge, stats, verify")
     )
+    _add_verify(
+        commands.add_parser("verify", help="do the job of an output again, from its sidecar, and compare bytes")
+    )
     _add_evaluate(commands.add_parser("evaluate", help="a model, steered or not, on tasks of lm-evaluation-harness"))
     _add_chat(commands.add_parser("chat", help="ask a model and see its answers without and with a steer"))
     latentqa_commands.add_read(
@@ -98,6 +101,33 @@ def _merged(below: dict, above: dict) -> dict:
 
 def _are_dicts(below: dict, above: dict, key: str) -> bool:
     return isinstance(below[key], dict) and isinstance(above[key], dict)
+
+
+# ---- verify ----
+
+
+def _add_verify(parser: argparse.ArgumentParser) -> None:
+    what = (
+        "an output or its sidecar; <model>/<method>/<task>/<split>/<seed>, for its generations and scores; a rule; all"
+    )
+    parser.add_argument("cells", nargs="+", metavar="cell", help=what)
+    parser.set_defaults(run=_verify_cells)
+
+
+def _verify_cells(chosen: argparse.Namespace) -> None:
+    from steerlab import verification
+
+    found = []
+    try:
+        for sidecar in dict.fromkeys(path for cell in chosen.cells for path in verification.sidecars(cell)):
+            report = verification.verify(sidecar)
+            found.append(report.found)
+            write("\n  ".join((str(sidecar).removesuffix(verification.SUFFIX), *report.lines)) + "\n")
+    except (verification.VerificationError, OSError) as error:
+        sys.exit(f"verify: {error}")
+    write(f"jobs: {', '.join(f'{found.count(word)} {word}' for word in verification.FOUND)}\n")
+    if not {"identical"} <= set(found) <= {"identical", "not done again"}:
+        sys.exit(1)
 
 
 # ---- scores ----

@@ -63,11 +63,12 @@ def job(snakemake) -> Iterator[Job]:
         try:
             asked = snakemake.resources.get("gpu", 0)
             with lease_cards(asked) if asked else contextlib.nullcontext():
-                yield _job(snakemake, finals, outputs)
+                current, read = _job(snakemake, finals, outputs)
+                yield current
             for name, final in finals.items():
                 _remove(final)
                 outputs[name].rename(final)
-            write_json(_sidecar(next(iter(finals.values()))), _provenance(snakemake, finals, started))
+            write_json(_sidecar(next(iter(finals.values()))), _provenance(snakemake, finals, read, started))
         except Exception as error:
             log.debug("traceback", exc_info=True)
             own = type(error).__module__.startswith("steerlab")
@@ -78,23 +79,24 @@ def job(snakemake) -> Iterator[Job]:
                 _remove(path)
 
 
-def _job(snakemake, finals: dict[str, Path], outputs: dict[str, Path]) -> Job:
+def _job(snakemake, finals: dict[str, Path], outputs: dict[str, Path]) -> tuple[Job, dict]:
+    """The job, and what names the bytes of its inputs: the files may be made again while it works."""
     inputs = dict(snakemake.input.items())
     spec = json.loads(snakemake.params.spec)
     store = Path(snakemake.config["store"])
     stage = next(iter(finals.values())).parts[1]
-    contents = {name: _content(paths) for name, paths in inputs.items()}
+    contents = {name: content(paths) for name, paths in inputs.items()}
     work = store / stage / digest(spec, snakemake.params.get("code"), contents)
     paths = {
         name: [Path(p) for p in value] if not isinstance(value, str) else Path(value) for name, value in inputs.items()
     }
-    return Job(paths, outputs, spec, store, work, snakemake.config)
+    return Job(paths, outputs, spec, store, work, snakemake.config), contents
 
 
-def _content(paths: str | list[str]) -> object:
+def content(paths: str | list[str]) -> object:
     """What names the bytes of an input: its hash; of a folder all its files, of a model folder all but the weights."""
     if not isinstance(paths, str):
-        return [_content(path) for path in paths]
+        return [content(path) for path in paths]
     path = Path(paths)
     if path.is_file():
         return file_digest(path)
@@ -102,6 +104,13 @@ def _content(paths: str | list[str]) -> object:
     if (path / "model.json").exists():
         files = [file for file in files if file.suffix != ".safetensors"]  # model.json has their hash
     return [(str(file.relative_to(path)), file_digest(file)) for file in files]
+
+
+def described(paths: str | list[str], contents: object) -> dict | list[dict]:
+    """Path and SHA-256 of an input or output, or of several: of a file its own, of a folder that of its `content`."""
+    if isinstance(paths, str):
+        return {"path": paths, "sha256": contents if isinstance(contents, str) else digest(contents)}
+    return [described(path, each) for path, each in zip(paths, contents, strict=True)]
 
 
 # Outputs ------------------------------------------------------------------------------------------------------------
@@ -128,11 +137,12 @@ def _sidecar(final: Path) -> Path:
     return final.with_name(final.name + ".run.json")
 
 
-def _provenance(snakemake, finals: dict[str, Path], started: float) -> dict:
+def _provenance(snakemake, finals: dict[str, Path], contents: dict, started: float) -> dict:
     ended, spec = time.time(), json.loads(snakemake.params.spec)
     return {
         "rule": snakemake.rule,
-        "outputs": [str(path) for path in finals.values()],
+        "inputs": {name: described(paths, contents[name]) for name, paths in snakemake.input.items()},
+        "outputs": {name: described(str(path), content(str(path))) for name, path in finals.items()},
         "wildcards": dict(snakemake.wildcards.items()),
         "spec": spec,
         "code": snakemake.params.get("code"),
@@ -141,15 +151,17 @@ def _provenance(snakemake, finals: dict[str, Path], started: float) -> dict:
         "seconds": round(ended - started, 3),
         "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         "threads": snakemake.threads,
+        "gpu": snakemake.resources.get("gpu", 0),
+        "store": snakemake.config["store"],
         "device": spec.get("device", "cpu"),
         "host": platform.node(),
-        "versions": {"python": platform.python_version()} | _versions(),
+        "versions": versions(),
     }
 
 
-def _versions() -> dict[str, str]:
-    """Versions of the packages that results depend on; a rule's own environment need not have all of them."""
-    installed = {}
+def versions() -> dict[str, str]:
+    """Versions of what results depend on; a rule's own environment need not have all of the packages."""
+    installed = {"python": platform.python_version()}
     for name in ("torch", "transformers", "snakemake", "pandas", "matplotlib", "alt-profanity-check"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             installed[name] = importlib.metadata.version(name)

@@ -5,7 +5,6 @@ tiny model. `ModelHandle` opens it: its description costs no weights, its output
 read when a stage runs it.
 """
 
-import hashlib
 import json
 import re
 import shutil
@@ -21,7 +20,7 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 
-from steerlab.store import file_digest, write_json
+from steerlab.store import weights_digest, write_json
 
 Tokenizer = Any  # transformers' fast tokenizers share no annotated base class that names what is used here
 
@@ -375,9 +374,7 @@ def _save(model: PreTrainedModel, tokenizer: Tokenizer, folder: Path) -> None:
 
 def _sign(folder: Path, *, name: str, origin: str) -> None:
     """Write model.json, and name and revision into config.json, from where every loaded model carries them."""
-    weights = sorted(folder.glob("*.safetensors"))
-    digests = [file_digest(file) for file in weights]
-    revision = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    revision = weights_digest(folder)
     write_json(folder / RECORD, {"name": name, "revision": revision, "source": origin})
     config = json.loads((folder / "config.json").read_text())
     write_json(folder / "config.json", config | {"steerlab": {"name": name, "revision": revision}})

@@ -29,6 +29,12 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def weights_digest(folder: Path) -> str:
+    """SHA-256 (hex) of a model's weights: of its safetensors file, or of the hashes of several in order."""
+    digests = [file_digest(file) for file in sorted(folder.glob("*.safetensors"))]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write(temporary)` with a name beside `path`, sync it to disk and rename it: `path` is whole or absent."""
     path.parent.mkdir(parents=True, exist_ok=True)

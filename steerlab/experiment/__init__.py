@@ -142,7 +142,7 @@ class Experiment:
         return json.dumps(getattr(room, rule)(self.config, self.doors, **dict(wildcards)), sort_keys=True)
 
     def code(self, rule: str, methods: Sequence[str] = (), **named: str) -> str:
-        """Digest of the rule's script with the package modules it imports, and those it loads by name.
+        """Digest of the rule's script with the package modules it imports, and those it loads by name, which it names.
 
         named: method, task, figure or scorer whose module it loads; methods: several.
         """
@@ -155,7 +155,7 @@ class Experiment:
         loaded += [text_scorer(self.config, scorer).scorer] if scorer else []
         loaded += [text_scorer(self.config, name).scorer for name in lookups.scorers_of(self.config, rule)]
         modules = tuple(path.partition(":")[0] for path in loaded if path)
-        return codes.code_digest(f"scripts/{rule}.py", modules, FILES.get(figure or rule, ()))
+        return codes.code(rule, modules, FILES.get(figure or rule, ()))
 
     # ---- inputs ----
 

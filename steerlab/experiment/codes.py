@@ -16,6 +16,22 @@ DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 PLUMBING = {"steerlab.job", "steerlab.progress"}  # they cannot change a result's bytes
 
 
+def code(rule: str, modules: tuple[str, ...] = (), files: tuple[str, ...] = ()) -> str:
+    """The digest of a rule's script, then, with spaces between, the modules and files that it covers besides."""
+    loaded = (*sorted(set(modules)), *files)
+    return " ".join((code_digest(f"scripts/{rule}.py", modules, files), *loaded))
+
+
+def is_current(rule: str, named: str) -> bool:
+    """True if the code that `code` once named so is the code that lies here."""
+    loaded = named.split()[1:]
+    files = tuple(name for name in loaded if "/" in name)
+    try:
+        return code(rule, tuple(name for name in loaded if name not in files), files) == named
+    except FileNotFoundError:  # a module or a file of then is gone
+        return False
+
+
 def code_digest(script: str, modules: tuple[str, ...] = (), files: tuple[str, ...] = ()) -> str:
     """SHA-256 (hex) of a script, the package modules it imports, `modules` loaded by name and data `files` it reads.
 

@@ -63,6 +63,11 @@ def check(raw: dict) -> dict:
     return config
 
 
+def defaults() -> dict:
+    """The configuration that the schema gives where nothing is said; not checked, as no model is in it."""
+    return _filled({}, schema())
+
+
 @functools.cache
 def schema() -> dict:
     """The JSON schema of the configuration."""
