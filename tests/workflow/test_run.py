@@ -136,6 +136,32 @@ def test_a_run_killed_twice_in_each_stage_ends_with_the_same_bytes(finished: Pat
     assert planned(folder, "--", *targets) == {}
 
 
+def test_a_run_killed_at_ten_moments_ends_with_the_same_bytes(finished: Path, tmp_path: Path):
+    """kill -9 of snakemake alone or of its process group, after seeded numbers of jobs of the whole run."""
+    folder = copy_project(tmp_path / "killed").resolve()
+    moments, jobs = random.Random("ten moments"), len(sidecars(finished))
+    for number in sorted(moments.sample(range(jobs - 1), 10)):
+        run = start(folder)
+        wait_for_jobs(run, folder, number)
+        time.sleep(moments.uniform(0, 1))
+        kill = moments.choice([lambda run: kill_snakemake_alone(folder), kill_group])
+        kill(run)
+        run.wait(timeout=30)
+    last = start(folder)
+    assert last.wait(timeout=1200) == 0, (folder / "printed.txt").read_text()[-3000:]
+    assert result_bytes(folder) == result_bytes(finished)
+    assert not [path for path in (folder / "results").rglob(".*.*") if path.suffix in (".part", ".tmp")]
+    assert planned(folder) == {}
+
+
+def wait_for_jobs(run: subprocess.Popen, folder: Path, number: int) -> None:
+    """Until so many jobs have ended well."""
+    end = time.monotonic() + 900
+    while sum(1 for _ in (folder / "results").rglob("*.run.json")) < number:
+        assert run.poll() is None and time.monotonic() < end, (folder / "printed.txt").read_text()[-3000:]
+        time.sleep(0.05)
+
+
 def test_with_a_gpu_one_model_job_runs_on_a_card_whatever_the_command_line(tmp_path: Path):
     """The default profile's limit holds for plain `snakemake`, and every rule that runs a model asks for the card."""
     folder = copy_project(tmp_path / "gpu")
