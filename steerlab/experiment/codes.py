@@ -32,6 +32,7 @@ def is_current(rule: str, named: str) -> bool:
         return False
 
 
+@functools.cache
 def code_digest(script: str, modules: tuple[str, ...] = (), files: tuple[str, ...] = ()) -> str:
     """SHA-256 (hex) of a script, the package modules it imports, `modules` loaded by name and data `files` it reads.
 
