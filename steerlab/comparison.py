@@ -68,7 +68,7 @@ def _of_frames(here: pd.DataFrame, there: pd.DataFrame) -> str | None:
     rows = unequal[columns[0]]
     told = ", ".join(map(str, rows[:ROWS_TOLD])) + (", ..." if len(rows) > ROWS_TOLD else "")
     largest = _largest(here[columns], there[columns])
-    more = f" (and in {', '.join(columns[1:])})" if len(columns) > 1 else ""
+    more = f" (and in {', '.join(map(str, columns[1:]))})" if len(columns) > 1 else ""
     return f"column {columns[0]} in {len(rows)} of {len(here)} rows: {told}{more}{largest}"
 
 

@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from steerlab import warm
 from steerlab.store import digest, file_digest, write_json
@@ -110,7 +111,7 @@ def content(paths: str | list[str]) -> object:
     return [(str(file.relative_to(path)), file_digest(file)) for file in files]
 
 
-def described(paths: str | list[str], contents: object) -> dict | list[dict]:
+def described(paths: str | list[str], contents: Any) -> Any:
     """Path and SHA-256 of an input or output, or of several: of a file its own, of a folder that of its `content`."""
     if isinstance(paths, str):
         return {"path": paths, "sha256": contents if isinstance(contents, str) else digest(contents)}

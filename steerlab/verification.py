@@ -12,7 +12,7 @@ import runpy
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -160,9 +160,7 @@ def _changed_inputs(about: dict[str, Any]) -> Iterator[str]:
 
 
 def _digest(path: Path) -> str:
-    described = job.described(str(path), job.content(str(path)))
-    assert isinstance(described, dict)
-    return described["sha256"]
+    return job.described(str(path), job.content(str(path)))["sha256"]
 
 
 @functools.cache
@@ -226,7 +224,8 @@ READ = ("latentqa",)  # the parts of the configuration, besides the store, that 
 class _Named(dict):
     """Snakemake's input, output, params, resources and wildcards: by key and by attribute."""
 
-    __getattr__: Callable[[str], Any] = dict.__getitem__
+    def __getattr__(self, name: str) -> Any:
+        return self[name]
 
 
 def run(stand_in: str) -> None:

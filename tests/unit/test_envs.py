@@ -44,12 +44,37 @@ def locked() -> dict[str, str]:
     return found | {"torch": torch[1]}
 
 
-def rules() -> list[tuple[str, str]]:
-    """(environment, script's name) of every rule that has both."""
+def bodies() -> list[str]:
+    """The text of every rule that runs something."""
     text = "\n".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
-    bodies = re.split(r"^rule ", text, flags=re.M)[1:]
-    found = [(re.search(r"envs/(\S+\.yaml)", body), re.search(r"scripts/(\w+)\.py", body)) for body in bodies]
+    return [
+        body for body in re.split(r"^rule ", text, flags=re.M)[1:] if re.search(r"^ +(script|shell|run):", body, re.M)
+    ]
+
+
+def rules() -> list[tuple[str, str]]:
+    """(environment, script's name) of every rule that runs something."""
+    found = [
+        (re.search(r'conda:\n +"\.\./envs/(\S+)"', body), re.search(r"scripts/(\w+)\.py", body)) for body in bodies()
+    ]
     return [(env[1], script[1]) for env, script in found if env and script]
+
+
+def test_every_rule_that_runs_something_names_an_environment_that_is_there_and_each_is_used():
+    assert len(rules()) == len(bodies()) > 30
+    assert {env for env, _ in rules()} == set(ENVS)
+
+
+@pytest.mark.parametrize("env", ENVS)
+def test_an_environment_is_one_channel_the_python_of_the_lock_and_exact_pins(env: str):
+    python = re.search(r"version_info\[:2\] != \((\d), (\d+)\)", (ROOT / "Makefile").read_text())
+    assert python
+    known = yaml.safe_load((ROOT / "envs" / env).read_text())
+    assert known.keys() == {"channels", "dependencies"} and known["channels"] == ["conda-forge"]
+    base, pip, pinned = known["dependencies"]
+    assert (base, pip, [*pinned]) == (f"python={python[1]}.{python[2]}", "pip", ["pip"])
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in pinned["pip"])
+    assert len(pins(env)) == len(pinned["pip"]) and pinned["pip"] == sorted(pinned["pip"], key=str.lower)
 
 
 @pytest.mark.parametrize("env", ENVS)

@@ -87,7 +87,11 @@ def dry_run(folder: Path, *arguments: str) -> str:
 
 def plan(folder: Path, *arguments: str) -> list[Job]:
     """The jobs that a dry-run would run, on the tiny preset unless another configfile is given."""
-    printed = dry_run(folder, *arguments)
+    return jobs_of(dry_run(folder, *arguments))
+
+
+def jobs_of(printed: str) -> list[Job]:
+    """The jobs that a dry-run has printed."""
     blocks = re.split(r"^(?:local)?rule ", printed, flags=re.M)[1:]
     jobs = [
         Job(block.partition(":")[0], frozenset(_files(block, "input")), _files(block, "output")) for block in blocks
