@@ -16,7 +16,7 @@ rule capture_activations:
         "../envs/torch.yaml"
     threads: x.config["threads"]
     resources:
-        gpu=x.gpu,
+        gpu=lambda w: x.gpu_of("capture_activations", w.items()),
         mem_mb=x.config["mem_mb"],
         runtime=x.config["runtime"],
     params:

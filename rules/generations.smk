@@ -18,7 +18,7 @@ rule generate_continuations:
         "../envs/torch.yaml"
     threads: x.config["threads"]
     resources:
-        gpu=x.gpu,
+        gpu=lambda w: x.gpu_of("generate_continuations", w.items()),
         mem_mb=x.config["mem_mb"],
         runtime=x.config["runtime"],
     params:

@@ -84,7 +84,7 @@ rule score_perplexity:
         "../envs/torch.yaml"
     threads: x.config["threads"]
     resources:
-        gpu=x.gpu,
+        gpu=lambda w: x.gpu_of("score_perplexity", w.items()),
         mem_mb=x.config["mem_mb"],
         runtime=x.config["runtime"],
     params:
@@ -110,7 +110,7 @@ rule score_answers:
         "../envs/torch.yaml"
     threads: x.config["threads"]
     resources:
-        gpu=x.gpu,
+        gpu=lambda w: x.gpu_of("score_answers", w.items()),
         mem_mb=x.config["mem_mb"],
         runtime=x.config["runtime"],
     params:
@@ -154,7 +154,7 @@ rule judge_answers:
         "../envs/torch.yaml"
     threads: x.config["threads"]
     resources:
-        gpu=x.gpu,
+        gpu=lambda w: x.gpu_of("judge_answers", w.items()),
         mem_mb=x.config["mem_mb"],
         runtime=x.config["runtime"],
     params:

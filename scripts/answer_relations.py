@@ -15,7 +15,7 @@ def run(*, reader: Path, model: Path, table: Path, rows: Path, spec: dict, store
     from steerlab.methods.latentqa import Decoder, captured
     from steerlab.models import ModelHandle
 
-    handle = ModelHandle(model, device=spec["device"], dtype=spec["dtype"], attention=spec["attention"])
+    handle = ModelHandle.of(model, spec)
     decoder, data = Decoder.load(reader), pd.read_parquet(table)
     read = {"read_layer": decoder.site.layer, "official_code": decoder.record.config["official_code"]}
     states = captured(handle, data, **read, **activations.kept(spec, store))

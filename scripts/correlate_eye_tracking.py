@@ -15,7 +15,7 @@ def run(*, model: Path, table: Path, curves: Path, spec: dict) -> None:
     from steerlab.analyses import eye_tracking
     from steerlab.models import ModelHandle
 
-    handle = ModelHandle(model, device=spec["device"], dtype=spec["dtype"], attention=spec["attention"])
+    handle = ModelHandle.of(model, spec)
     how = {key: spec[key] for key in ("batch_sentences", "permutations", "resamples", "confidence")}
     eye_tracking.eye_tracking(handle, pd.read_parquet(table), **how).to_csv(curves, index=False)
 

@@ -26,8 +26,7 @@ def run(
     from steerlab.methods.protocol import Origin
     from steerlab.models import ModelHandle
 
-    where = {key: spec[key] for key in ("device", "dtype", "attention")}
-    trained_on, picks = ModelHandle(source, **where), iter(choices)
+    trained_on, picks = ModelHandle.of(source, spec), iter(choices)
     read = [json.loads(next(picks).read_text())["pick"] if chosen else None for chosen in spec["chosen"]]
     origin = Origin(
         steers={
@@ -41,7 +40,7 @@ def run(
     )
     module, _, function = spec["derive"].partition(":")
     derive = getattr(importlib.import_module(module), function)
-    derive(ModelHandle(model, **where), origin, **spec["hyperparameters"]).save(steer)
+    derive(ModelHandle.of(model, spec), origin, **spec["hyperparameters"]).save(steer)
 
 
 if "snakemake" in globals():

@@ -11,7 +11,7 @@ def run(*, model: Path, table: Path, steer: Path, accuracies: Path, spec: dict, 
     from steerlab.analyses import probes
     from steerlab.models import ModelHandle
 
-    handle = ModelHandle(model, device=spec["device"], dtype=spec["dtype"], attention=spec["attention"])
+    handle = ModelHandle.of(model, spec)
     captured = activations.of_training_texts(model, table, spec, store)
     data = activations.labelled_texts(handle.info.tokenizer, table, spec["splits"])
     rows = activations.select(handle.info.tokenizer, list(data["text"]), spec["positions"], list(data["start"]))

@@ -15,7 +15,7 @@ def run(*, reader: Path, model: Path, table: Path, trained: Path, rows: Path, sp
     from steerlab.methods.latentqa import Decoder, captured
     from steerlab.models import ModelHandle
 
-    handle = ModelHandle(model, device=spec["device"], dtype=spec["dtype"], attention=spec["attention"])
+    handle = ModelHandle.of(model, spec)
     fitted, _ = latent_reads.of_setting(pd.read_parquet(trained), spec["setting"], spec["labels"])
     data = identification.with_parts(pd.read_parquet(table), fitted)
     decoder = Decoder.load(reader)

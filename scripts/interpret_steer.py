@@ -24,7 +24,7 @@ def run(
     from steerlab.methods import load
     from steerlab.models import ModelHandle
 
-    handle = ModelHandle(model, device=spec["device"], dtype=spec["dtype"], attention=spec["attention"])
+    handle = ModelHandle.of(model, spec)
     fitted = load(steer, handle, steps=json.loads(choice.read_text())["pick"]["steps"])
     judge = scores.load(*scores.chosen(spec["scorers"], scorers)[0])
     captured = activations.of_training_texts(model, table, spec, store)

@@ -18,7 +18,7 @@ def run(*, model: Path, table: Path, pairs: Path, spec: dict, steers: list[Path]
     from steerlab.analyses.steered import Steered
     from steerlab.models import ModelHandle
 
-    handle = ModelHandle(model, device=spec["device"], dtype=spec["dtype"], attention=spec["attention"])
+    handle = ModelHandle.of(model, spec)
     given, folders, parts = pd.read_parquet(table), iter(steers or []), []
     for each in spec["asked"]:
         rows = given[given["rendering"] == each["rendering"]]

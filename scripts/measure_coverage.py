@@ -15,7 +15,7 @@ def run(*, model: Path, table: Path, steer: Path, coverage: Path, spec: dict, st
     parts = {}
     for name in ("fitted", "test"):
         here = spec[name]
-        handle = ModelHandle(model, device=here["device"], dtype=here["dtype"], attention=here["attention"])
+        handle = ModelHandle.of(model, here)
         data = activations.labelled_texts(handle.info.tokenizer, table, here["splits"])
         fitted, _ = fitted_and_judging(data, spec["seed"], spec["held_out"])
         places = fitted if name == "fitted" else range(len(data))

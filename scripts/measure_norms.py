@@ -16,7 +16,7 @@ def run(*, model: Path, table: Path, steers: list[Path], choices: list[Path], no
     from steerlab.data import tables
     from steerlab.models import ModelHandle
 
-    handle = ModelHandle(model, device=spec["device"], dtype=spec["dtype"], attention=spec["attention"])
+    handle = ModelHandle.of(model, spec)
     steered = at_picks(handle, spec["methods"], steers, choices)
     prompts = tables.prompts(table, split="dev", rendering="plain", limit=spec.get("prompts"))
     how = {key: spec[key] for key in ("resamples", "confidence", "new_tokens") if key in spec}

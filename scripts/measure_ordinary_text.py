@@ -16,7 +16,7 @@ def run(*, model: Path, source: Path, steers: list[Path], choices: list[Path], t
     from steerlab.data import loaders
     from steerlab.models import ModelHandle
 
-    handle = ModelHandle(model, device=spec["device"], dtype=spec["dtype"], attention=spec["attention"])
+    handle = ModelHandle.of(model, spec)
     there = loaders.read("ordinary_text", spec["door"], source)["text"]
     chosen = ordinary_text.chosen(list(there), spec["texts"])
     steered = at_picks(handle, spec["methods"], steers, choices)

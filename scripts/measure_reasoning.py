@@ -16,7 +16,7 @@ def run(*, model: Path, source: Path, steers: list[Path], choices: list[Path], q
     from steerlab.data import loaders
     from steerlab.models import ModelHandle
 
-    handle = ModelHandle(model, device=spec["device"], dtype=spec["dtype"], attention=spec["attention"])
+    handle = ModelHandle.of(model, spec)
     chosen = reasoning.chosen(loaders.read("reasoning", spec["door"], source), spec["questions"])
     steered = at_picks(handle, spec["methods"], steers, choices)
     reasoning.reasoning(handle, steered, chosen, batch_rows=spec["batch_rows"]).to_csv(questions, index=False)

@@ -14,7 +14,11 @@ def run(*, model: Path, table: Path, choices: list[Path], costs: Path, spec: dic
     from steerlab.data import glue
     from steerlab.models import ModelHandle
 
-    where = {key: spec["fitted"]["head"][key] for key in ("device", "dtype", "attention")} | {"folder": model}
+    where = {
+        key: spec["fitted"]["head"][key]
+        for key in ("device", "dtype", "attention", "cards")
+        if key in spec["fitted"]["head"]
+    } | {"folder": model}
     blocks = sites.number_of_layers(ModelHandle(model).info.config)
     settings: list = [("none", [], spec["fitted"]["head"])]
     for intervention, path in zip(spec["interventions"], choices, strict=True):

@@ -16,7 +16,7 @@ def run(*, reader: Path, model: Path, table: Path, rows: Path, spec: dict, store
     from steerlab.methods.latentqa import Decoder, captured
     from steerlab.models import ModelHandle
 
-    handle = ModelHandle(model, device=spec["device"], dtype=spec["dtype"], attention=spec["attention"])
+    handle = ModelHandle.of(model, spec)
     decoder = Decoder.load(reader)
     read = {"read_layer": decoder.site.layer, "official_code": decoder.record.config["official_code"]}
     states = partial(captured, handle, **read, **activations.kept(spec, store))

@@ -16,7 +16,7 @@ def run(*, model: Path, table: Path, predictions: Path, spec: dict, work: Path) 
     from steerlab.data import glue
     from steerlab.models import ModelHandle
 
-    handle = ModelHandle(model, device=spec["device"], dtype=spec["dtype"], attention=spec["attention"])
+    handle = ModelHandle.of(model, spec)
     rows, blocks = pd.read_parquet(table), sites.number_of_layers(handle.info.config)
     pairs = [(layer, seed) for layer in layer_choices.swept(spec["layers"], blocks) for seed in spec["seeds"]]
     fitted = glue.of_split(rows, "train").head(len(rows) if spec["rows"] is None else spec["rows"])

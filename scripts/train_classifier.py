@@ -14,7 +14,7 @@ def run(*, model: Path, table: Path, choice: list[Path], predictions: Path, spec
     from steerlab.data import glue
     from steerlab.models import ModelHandle
 
-    handle = ModelHandle(model, device=spec["device"], dtype=spec["dtype"], attention=spec["attention"])
+    handle = ModelHandle.of(model, spec)
     rows, blocks = pd.read_parquet(table), sites.number_of_layers(handle.info.config)
     picked = layer_choices.picked_layer(json.loads(choice[0].read_text()), spec["rule"]) if choice else None
     layers = layer_choices.named(spec["layers"], blocks, picked, seed=spec["seed"])

@@ -28,7 +28,7 @@ def train(*, model: Path, table: Path, reader: Path, spec: dict, store: Path, wo
     from steerlab.methods.latentqa import Decoder, captured
     from steerlab.models import ModelHandle
 
-    handle = ModelHandle(model, device=spec["device"], dtype=spec["dtype"], attention=spec["attention"])
+    handle = ModelHandle.of(model, spec)
     in_parts = spec.get("sharding") == "fsdp"
     if in_parts:
         processes.shard(handle)

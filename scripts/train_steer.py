@@ -29,7 +29,7 @@ def run(
 
     steer_class = methods.load_class(spec["steer"])
     captured = activations.of_training_texts(model, table, spec, store) if spec["site"] else None
-    handle = ModelHandle(model, device=spec["device"], dtype=spec["dtype"], attention=spec["attention"])
+    handle = ModelHandle.of(model, spec)
     if reader:
         data, told = pd.read_parquet(table), {"reader": reader[0]} | (resumed or {})
     else:

@@ -119,6 +119,7 @@ def capture(
     """
     wanted = sites.layers_of(handle.info.config, site) if layers is None else tuple(layers)
     some = [] if layers is None else [list(layers)]
+    some += [f"on {handle.cards} cards"] if handle.cards > 1 else []
     context = store.digest(
         handle.info.revision, site, handle.dtype, handle.device, handle.attention, batch_rows, list(made_by), *some
     )
@@ -138,7 +139,7 @@ def of_training_texts(model: Path, table: Path, spec: dict, folder: Path) -> Act
     model: model folder; table: the task's table; spec: site, positions, splits, activations, device, dtype, attention,
     threads, versions, capture_code; folder: the store.
     """
-    handle = ModelHandle(model, device=spec["device"], dtype=spec["dtype"], attention=spec["attention"])
+    handle = ModelHandle.of(model, spec)
     data = labelled_texts(handle.info.tokenizer, table, spec["splits"])
     rows = select(handle.info.tokenizer, list(data["text"]), spec["positions"], list(data["start"]))
     return capture(handle, rows, spec["site"], **kept(spec, folder))
@@ -168,7 +169,7 @@ def states_of(handle: ModelHandle, rows: Sequence[Row], wanted: Sequence[Site], 
         with sites.first_blocks(model, blocks), sites.without_head(model), sites.capture(model, wanted) as states:
             model(input_ids=ids, attention_mask=mask, position_ids=position_ids, use_cache=False)
         for line, i in enumerate(batch):
-            selected = torch.tensor(rows[i].selected, device=handle.device)
+            selected = torch.tensor(rows[i].selected)
             found[i] = [states[where][line, selected].cpu() for where in wanted]
     return found
 

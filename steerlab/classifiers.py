@@ -185,7 +185,7 @@ def _outputs(classifier: Classifier, texts: Sequence[Sequence[int]]) -> Tensor:
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     with sites.without_head(model), sites.capture(model, [site]) as states:
         model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False)
-    last = states[site][torch.arange(len(ids), device=model.device), mask.sum(1) - 1]
+    last = states[site].to(model.device)[torch.arange(len(ids), device=model.device), mask.sum(1) - 1]
     return classifier.head(last.float())
 
 

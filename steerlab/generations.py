@@ -65,7 +65,7 @@ def of_cell(
     has_checkpoints (of the steer, by steps), as the experiment gives them.
     Returns a row a continuation: id, sample, steps, strength, text, tokens; sorted by steps, strength, id, sample.
     """
-    handle = ModelHandle(model, device=spec["device"], dtype=spec["dtype"], attention=spec["attention"])
+    handle = ModelHandle.of(model, spec)
     drawn = dict(spec["decoding"])
     batch_rows, decoding = drawn.pop("batch_rows"), Decoding(**drawn)
     prompts = tables.prompts(table, split=spec["split"], rendering=spec["rendering"], limit=spec["prompts"])

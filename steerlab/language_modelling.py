@@ -49,7 +49,7 @@ def _asked(model: Any, texts: Sequence[Text]) -> tuple[Tensor, Tensor]:
         model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False)
     rows = torch.tensor([row for row, text in enumerate(texts) for _ in text.asked], device=model.device)
     places = torch.tensor([place for text in texts for place in text.asked], device=model.device)
-    return states[site][rows, places - 1].float(), ids[rows, places]
+    return states[site].to(ids.device)[rows, places - 1].float(), ids[rows, places]
 
 
 def position_ids(texts: Sequence[Text], mask: Tensor) -> Tensor:

@@ -122,11 +122,11 @@ class _Trunk:
         Shifted to the right like this, the trunk stands where the rows' padded prefixes have it, so that no pad comes
         between it and the rest: the distance of two tokens in columns, which a sliding window counts, stays theirs.
         """
-        cache, device = DynamicCache(), self.states[0][0].device
+        cache, device = DynamicCache(), self.states[0][0].device  # of a model over several cards, the first layer's
         columns = torch.arange(len(self.ids), device=device) - torch.tensor(pads, device=device)[:, None]
         columns = columns.clamp(min=0)  # what stands at a pad is never read
         for layer, states in enumerate(self.states):
-            keys, values = (state[0][:, columns].transpose(0, 1).contiguous() for state in states)
+            keys, values = (state[0][:, columns.to(state.device)].transpose(0, 1).contiguous() for state in states)
             cache.update(keys, values, layer)
         return cache
 

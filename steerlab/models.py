@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import pandas as pd
 import torch
@@ -49,11 +49,21 @@ class ModelInfo:
 class ModelHandle:
     """A prepared model folder, opened step by step: `info`, then `output_embeddings()`, then `load()`.
 
-    device: a torch device; dtype: the name of a torch floating dtype; attention: transformers' `attn_implementation`.
+    device: a torch device; dtype: the name of a torch floating dtype; attention: transformers' `attn_implementation`;
+    cards: on how many the blocks lie, all that are visible if it is more than 1. Ids, masks and logits are on `device`.
     """
 
-    def __init__(self, folder: Path, *, device: str = "cpu", dtype: str = "float32", attention: str = "sdpa"):
+    def __init__(
+        self, folder: Path, *, device: str = "cpu", dtype: str = "float32", attention: str = "sdpa", cards: int = 1
+    ):
         self.folder, self.device, self.dtype, self.attention = Path(folder), device, dtype, attention
+        self.cards = cards
+
+    @classmethod
+    def of(cls, folder: Path, spec: Mapping[str, Any]) -> Self:
+        """The handle that a rule's spec asks for; of one card a spec says nothing."""
+        where = {key: spec[key] for key in ("device", "dtype", "attention")}
+        return cls(folder, **where, cards=spec.get("cards", 1))
 
     @cached_property
     def info(self) -> ModelInfo:
@@ -91,8 +101,10 @@ class ModelHandle:
             attn_implementation=self.attention,
             use_safetensors=True,
             local_files_only=True,
+            **({"device_map": "balanced"} if self.cards > 1 else {}),
         )
-        return model.to(self.device).eval().requires_grad_(False)
+        # Over several cards accelerate's hooks take the states from card to card; such a model is not to be moved.
+        return (model if self.cards > 1 else model.to(self.device)).eval().requires_grad_(False)
 
 
 def identity(model: Any) -> tuple[str, str]:

@@ -28,7 +28,9 @@ def patched(model: PreTrainedModel, layer: int, firsts: Sequence[int], states: S
     """
     if len(firsts) != len(states):
         raise ValueError(f"{len(firsts)} rows were named and states of {len(states)} given; give one for each")
+    site = Site("block_output", layer)
     given = torch.nn.utils.rnn.pad_sequence(list(states), batch_first=True)  # (rows, most, hidden)
+    given = given.to(sites.device_of(model, site))
     counts = torch.tensor([len(each) for each in states], device=given.device)
     begins = torch.tensor(list(firsts), device=given.device)
 
@@ -39,7 +41,7 @@ def patched(model: PreTrainedModel, layer: int, firsts: Sequence[int], states: S
         inside = (place >= 0) & (place < counts[row]) & ~where.is_pad
         return torch.where(inside[..., None], given[row, place.clamp(0, given.shape[1] - 1)].to(x.dtype), x)
 
-    with sites.edit(model, {Site("block_output", layer): put}):
+    with sites.edit(model, {site: put}):
         yield
 
 

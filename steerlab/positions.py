@@ -22,7 +22,7 @@ class PositionError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Where:
-    """What the states that an edit is given belong to; tensors on the model's device, not to be changed.
+    """What the states that an edit is given belong to; tensors on the states' device, not to be changed.
 
     layer: of the site, None where it has none.
     position: (batch, seq) int64, counted from the row's first real token, which has 0; pads in front of it have -1.
@@ -35,6 +35,14 @@ class Where:
     is_pad: Tensor
     is_prompt: Tensor
     columns: slice | Tensor = field(default_factory=lambda: slice(None))
+
+    def on(self, device: torch.device) -> "Where":
+        """The same with its tensors on a device; itself if they are there."""
+        if self.position.device == device:
+            return self
+        moved = {name: getattr(self, name).to(device) for name in ("position", "is_pad", "is_prompt")}
+        columns = self.columns.to(device) if isinstance(self.columns, Tensor) else self.columns
+        return replace(self, **moved, columns=columns)
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,6 +31,7 @@ __all__ += [
     "block",
     "capture",
     "capture_around",
+    "device_of",
     "edit",
     "family",
     "first_blocks",
@@ -167,6 +168,11 @@ def first_blocks(model: PreTrainedModel, count: int) -> Iterator[None]:
         yield
 
 
+def device_of(model: PreTrainedModel, site: Site) -> torch.device:
+    """Where the states of a site are when an edit sees them: of a model over several cards, the card of that place."""
+    return _place(model, site).device or model.device
+
+
 def layers_of(config: Any, name: str) -> tuple[int | None, ...]:
     """The layers of the site of this name: every block, or None alone for a site without layers."""
     return tuple(range(number_of_layers(config))) if name in _LAYERED else (None,)
@@ -287,6 +293,17 @@ class _Place:
     side: Literal["input", "output", "logits"]
     heads: int | None = None
 
+    @property
+    def device(self) -> torch.device | None:
+        """Where the module computes; None for one without parameters, which computes where its input is."""
+        # accelerate's hooks, of a model over several devices, say it also for weights that are not there all the time.
+        hook = getattr(self.module, "_hf_hook", None)
+        told = [getattr(each, "execution_device", None) for each in getattr(hook, "hooks", (hook,))]
+        if device := next((each for each in told if each is not None), None):
+            return torch.device(device)
+        parameter = next(self.module.parameters(), None)
+        return None if parameter is None else parameter.device
+
 
 def _place(model: PreTrainedModel, site: Site) -> _Place:
     parts = family(model)
@@ -338,8 +355,12 @@ def _submodule(model: nn.Module, path: str) -> nn.Module:
 def _attach(place: _Place, visit: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
     """Show the place's states to `visit` at every forward and put what it returns in their stead (None: leave them)."""
 
+    device = place.device
+
     def before(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        edited = visit(args[0].unflatten(-1, (place.heads, -1)) if place.heads else args[0])
+        # What enters the first block of a card comes from another one; accelerate would move it after this.
+        states = args[0] if device is None else args[0].to(device)
+        edited = visit(states.unflatten(-1, (place.heads, -1)) if place.heads else states)
         return None if edited is None else (edited.flatten(-2) if place.heads else edited, *args[1:])
 
     def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
@@ -367,7 +388,7 @@ def _edit_states(forwards: "_Forwards", site: Site, fn: Edit, scope: Scope, stat
     in_scope = True if scope == "all" else tokens.in_scope
     if in_scope is False:
         return None
-    edited = fn(states, dataclasses.replace(tokens.where, layer=site.layer))
+    edited = fn(states, dataclasses.replace(tokens.where.on(states.device), layer=site.layer))
     if edited is states:
         return None
     if edited.shape != states.shape or edited.dtype != states.dtype:
@@ -376,6 +397,7 @@ def _edit_states(forwards: "_Forwards", site: Site, fn: Edit, scope: Scope, stat
             f"{tuple(states.shape)}; return the same shape and dtype"
         )
     if in_scope is not True:
+        in_scope = in_scope.to(states.device)
         edited = torch.where(in_scope.reshape(*in_scope.shape, *[1] * (states.ndim - 2)), edited, states)
     if site.name == "lm_head_input" and edited.stride() != states.stride():
         # logits_to_keep cuts a view, and the head's product rounds by layout: without this, not bit for bit the base.

@@ -144,7 +144,7 @@ def _stream_norms(model: ModelHandle, batches: Sequence[_Batch], stream: Sequenc
         with sites.capture(model.load(), stream) as states:
             _run(model, batch)
         for site in stream:
-            found[site].append(_norm(states[site][batch.counted]))
+            found[site].append(_norm(_of(states[site], batch)))
     return {site: np.concatenate(parts) for site, parts in found.items()}
 
 
@@ -160,13 +160,18 @@ def _steered_norms(
         with sites.capture_around(model.load(), edited, attached, stream) as (given, left):
             _run(model, batch)
         for site in edited:
-            edits[site].append(_compared(given[site][batch.counted], left[site][batch.counted]))
+            edits[site].append(_compared(_of(given[site], batch), _of(left[site], batch)))
         for site in stream:
-            after[site].append(_norm(left[site][batch.counted]))
+            after[site].append(_norm(_of(left[site], batch)))
     return (
         {site: _Norms(*map(np.concatenate, zip(*map(_fields, parts)))) for site, parts in edits.items()},
         {site: np.concatenate(parts) for site, parts in after.items()},
     )
+
+
+def _of(states: Tensor, batch: _Batch) -> Tensor:
+    """The states of the tokens that count, (tokens, ...)."""
+    return states[batch.counted.to(states.device)]
 
 
 def _compared(before: Tensor, after: Tensor) -> _Norms:

@@ -59,7 +59,7 @@ def word_states(handle: ModelHandle, sentences: Sequence[Sequence[str]], *, batc
         line, token, word = (torch.tensor(each, device=handle.device) for each in zip(*tokens))
         here = torch.tensor([place for row in rows for place in range(begins[row], begins[row + 1])])
         for place, site in enumerate(at):
-            of_tokens = states[site][line, token]
+            of_tokens = states[site].to(handle.device)[line, token]
             pooled = of_tokens.new_full((len(here), of_tokens.shape[1]), -torch.inf)
             index = word[:, None].expand_as(of_tokens)
             found[place, here] = pooled.scatter_reduce(0, index, of_tokens, "amax").cpu()

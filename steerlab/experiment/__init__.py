@@ -110,8 +110,12 @@ class Experiment:
 
     @property
     def gpu(self) -> int:
-        """GPUs that a model job asks for."""
+        """GPUs that a model job asks for, of a model that fits on one."""
         return int(self.config["device"] == "cuda")
+
+    def gpu_of(self, rule: str, wildcards: Iterable[tuple[str, str]]) -> int:
+        """GPUs that a job of a rule asks for: as many as the largest of the models that it runs lies on."""
+        return self.gpu * lookups.cards(self.config, rule, dict(wildcards))
 
     def scoring(self, rule: str) -> dict[str, int]:
         """What a job of a rule that scores texts asks for: as a model job where it runs a model, else nothing."""
@@ -140,8 +144,10 @@ class Experiment:
 
     def spec(self, rule: str, wildcards: Iterable[tuple[str, str]] = ()) -> str:
         """Sorted JSON of exactly the leaves that change the bytes of the rule's output."""
-        room = next(room for room in (glue, latentqa, specs) if hasattr(room, rule))
-        return json.dumps(getattr(room, rule)(self.config, self.doors, **dict(wildcards)), sort_keys=True)
+        room, w = next(room for room in (glue, latentqa, specs) if hasattr(room, rule)), dict(wildcards)
+        leaves = getattr(room, rule)(self.config, self.doors, **w)
+        # The same kernels run whatever card a block lies on, but cards differ: the number is a leaf, as the device is.
+        return json.dumps(lookups.with_cards(leaves, lookups.cards(self.config, rule, w)), sort_keys=True)
 
     def code(self, rule: str, methods: Sequence[str] = (), **named: str) -> str:
         """Digest of the rule's script with the package modules it imports, and those it loads by name, which it names.

@@ -5,6 +5,7 @@ Below it stand the specs of the stages, the figures and GLUE; it knows none of t
 
 import functools
 import re
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
 from steerlab.data import sources
@@ -159,6 +160,35 @@ def compute(config: dict) -> dict:
     """Where models run, and what they run on."""
     where = {key: config[key] for key in ("device", "dtype", "attention", "threads")}
     return where | {"versions": versions_of("torch", "transformers")}
+
+
+def models_run(config: dict, rule: str, w: Mapping[str, str]) -> list[str]:
+    """The models whose blocks a job of a rule runs; w: its wildcards."""
+    match rule:
+        case "score_perplexity" if w["judge"] != "base":
+            return [w["judge"]]
+        case "judge_answers":
+            return [answer_judges(config)[w["measure"]]]
+        case "derive_steer":
+            return [w["model"], derivation(config, w["model"], w["method"], w["task"])[0]]
+        case "score_texts":
+            return []  # its classifiers have a card of their own
+    return [w["model"]] if "model" in w else []
+
+
+def cards(config: dict, rule: str, w: Mapping[str, str]) -> int:
+    """On how many cards the models of a job lie; 1 where processes share them, as each takes its part of the model."""
+    shared = rule == "train_reader" and config["latentqa"]["processes"] > 1
+    asked = [config["models"][model]["cards"] for model in models_run(config, rule, w)]
+    return 1 if shared or config["device"] != "cuda" else max(asked, default=1)
+
+
+def with_cards(spec: dict, count: int) -> dict:
+    """The spec with the number of cards wherever it says where a model runs; of one card nothing is said."""
+    if count == 1:
+        return spec
+    below = {key: with_cards(value, count) if isinstance(value, dict) else value for key, value in spec.items()}
+    return below | ({"cards": count} if "device" in spec else {})
 
 
 def versions_of(*packages: str) -> dict[str, str | None]:

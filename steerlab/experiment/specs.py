@@ -56,7 +56,8 @@ def make_task_table(config: dict, doors: dict, *, task: str) -> dict:
 
 def prepare_model(config: dict, doors: dict, *, model: str) -> dict:
     versions = versions_of("torch", "transformers")
-    return {"name": model, "definition": config["models"][model], "versions": versions}
+    definition = {key: value for key, value in config["models"][model].items() if key != "cards"}
+    return {"name": model, "definition": definition, "versions": versions}
 
 
 def prepare_scorer(config: dict, doors: dict, *, scorer: str) -> dict:

@@ -108,7 +108,9 @@ def make(
         if not hasattr(attention, "head_dim") or "past_key_values" not in takes:
             raise sites.SiteError(f"{type(attention).__name__} cannot be given a prefix; use the bottleneck")
         with torch.random.fork_rng(devices=[]):  # torch's own initial weights, which are written over
-            made[path] = PrefixedAttention(attention, model.config, length, hidden, generator).to(model.device)
+            made[path] = PrefixedAttention(attention, model.config, length, hidden, generator).to(
+                sites.device_of(model, sites.Site("block_output", layer))
+            )
     return made
 
 

@@ -47,7 +47,7 @@ def make(
     adapted: dict[str, nn.Module] = {}
     for layer in layers:
         for path in sites.adapter_paths(model, layer):
-            with torch.device(model.device):
+            with sites.device_of(model, sites.Site("block_output", layer)):
                 adapted[path] = module = Adapted(model.get_submodule(path), model.config.hidden_size, reduction)
             for name, parameter in parameters(module):
                 parameter.data.zero_()

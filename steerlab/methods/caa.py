@@ -86,7 +86,8 @@ class CAA:
         steer_files.check_model(self.record, identity(model))
         if strength == 0:
             return nullcontext()
-        vector = (strength * self.record.config["multiplier"] * self.vector).to(model.device, model.dtype)
+        vector = strength * self.record.config["multiplier"] * self.vector
+        vector = vector.to(sites.device_of(model, self.sites[0]), model.dtype)
         return sites.edit(model, {self.sites[0]: lambda x, where: x + vector}, scope="from_last_prompt_token")
 
     def save(self, folder: Path) -> None:

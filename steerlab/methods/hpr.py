@@ -196,7 +196,8 @@ class HPR:
         scale = strength * self.record.config["alpha"]
         place = self.record.config["trained"].index(site.layer)
         dtype = torch.promote_types(model.dtype, torch.float32)
-        tensors = {name: tensor[place : place + 1].to(model.device, dtype) for name, tensor in self.tensors.items()}
+        device = sites.device_of(model, site)
+        tensors = {name: tensor[place : place + 1].to(device, dtype) for name, tensor in self.tensors.items()}
         probe, normal = tensors["probe"][0], tensors.get("normal", tensors["probe"])[0]
 
         def turned(a: Tensor) -> Tensor:

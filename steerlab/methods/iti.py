@@ -145,7 +145,7 @@ class ITI:
         if strength == 0:
             return nullcontext()
         edits = {
-            site: functools.partial(_added, offset=(strength * offset).to(model.device, model.dtype))
+            site: functools.partial(_added, offset=(strength * offset).to(sites.device_of(model, site), model.dtype))
             for site, offset in self.offsets(model.config.num_attention_heads).items()
         }
         return sites.edit(model, edits, scope="from_last_prompt_token")

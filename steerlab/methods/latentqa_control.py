@@ -245,7 +245,7 @@ class _Learner:
             sites.edit(self.model, dict.fromkeys(self.shown[:-1], _detached)),
         ):
             self.model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False)
-        places = [(rows.index(each.row), torch.tensor(each.row.selected, device=ids.device)) for each in examples]
+        places = [(rows.index(each.row), torch.tensor(each.row.selected)) for each in examples]
         return [[states[site][line, selected] for line, selected in places] for site in self.shown]
 
     def _examples(self, data: pd.DataFrame) -> list[_Example]:

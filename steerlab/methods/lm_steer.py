@@ -163,13 +163,14 @@ class LMSteer:
             return nullcontext()
         eps = self.record.config["eps"]
         v = torch.tensor(values, dtype=torch.float32)
+        where = {"device": sites.device_of(model, self.sites[0]), "dtype": model.dtype}
         if "vector" in self.tensors or "offset" in self.tensors:
             (rows,) = self.tensors.values()
-            added = (eps * v @ rows).to(model.device, model.dtype)
+            added = (eps * v @ rows).to(**where)
             return sites.edit(model, {self.sites[0]: lambda x, where: x + added})
-        left, right = (factor.to(model.device, model.dtype) for factor in self._factors(v))
+        left, right = (factor.to(**where) for factor in self._factors(v))
         if left.shape[1] * 2 >= left.shape[0]:
-            product = self.change(values).to(model.device, model.dtype)
+            product = self.change(values).to(**where)
             return sites.edit(model, {self.sites[0]: lambda x, where: x + x @ product})
         return sites.edit(model, {self.sites[0]: lambda x, where: x + x @ left @ right.T})
 

@@ -100,7 +100,7 @@ def mean_edit(model: ModelHandle, steer: Any, strength: float, texts: Sequence[s
         inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions, "use_cache": False}
         for before, after in _states(loaded, steer, strength, inputs):
             change = (after - before).float().flatten(2).norm(dim=-1)
-            total, tokens = total + float((change * mask).sum()), tokens + int(mask.sum())
+            total, tokens = total + float((change * mask.to(change.device)).sum()), tokens + int(mask.sum())
     return total / tokens
 
 

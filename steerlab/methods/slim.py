@@ -161,9 +161,10 @@ class SLIM:
 
     def _edit(self, place: int, weight: Tensor, model: PreTrainedModel) -> Edit:
         dtype = torch.promote_types(model.dtype, torch.float32)
-        own = {name: tensor[place].to(model.device, dtype) for name, tensor in self.tensors.items() if name != "blend"}
+        device = sites.device_of(model, self.record.sites[place])
+        own = {name: tensor[place].to(device, dtype) for name, tensor in self.tensors.items() if name != "blend"}
         classifiers, tau = Classifiers(own["weight"], own["bias"]), self.record.config["thresholds"][place]
-        weight = weight.to(model.device, dtype) * self.record.config.get("factor", 1.0)
+        weight = weight.to(device, dtype) * self.record.config.get("factor", 1.0)
 
         def edit(x: Tensor, where: Where) -> Tensor:
             states = x.to(dtype)

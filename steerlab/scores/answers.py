@@ -32,7 +32,7 @@ def of_cell(
     Returns a row an answer and setting, COLUMNS of `score` with steps and strength; sorted by steps, strength, group,
     id. Raises ValueError for a question without answers or without a correct one.
     """
-    handle = ModelHandle(model, device=spec["device"], dtype=spec["dtype"], attention=spec["attention"])
+    handle = ModelHandle.of(model, spec)
     prompts = tables.prompts(table, split=spec["split"], rendering=spec["rendering"], limit=spec["prompts"])
     answers = tables.answers(table, split=spec["split"])
     shards = [dict(prompts[start : start + QUESTIONS_A_SHARD]) for start in range(0, len(prompts), QUESTIONS_A_SHARD)]

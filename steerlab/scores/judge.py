@@ -34,7 +34,7 @@ def of_cell(
     spec["seeds"]; spec: device, dtype, attention, split, seeds, tokens_a_batch, and measure, a key of `ASKED`.
     Returns `score`'s rows, sorted by seed, steps, strength, id, sample.
     """
-    handle = ModelHandle(model, device=spec["device"], dtype=spec["dtype"], attention=spec["attention"])
+    handle = ModelHandle.of(model, spec)
     prompts = tables.prompts(table, split=spec["split"], rendering="plain")
     questions = {name: question_of(text) for name, text in prompts}
     generations = tables.continuations(continuations, spec["seeds"])

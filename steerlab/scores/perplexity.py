@@ -23,7 +23,7 @@ def of_cell(
     continuations: one file a seed, in the order of spec["seeds"]; spec: device, dtype, attention, split, seeds,
     tokens_a_batch, and unsteered: True if the judging model is the one that was steered.
     """
-    handle = ModelHandle(model, device=spec["device"], dtype=spec["dtype"], attention=spec["attention"])
+    handle = ModelHandle.of(model, spec)
     prompts = pd.DataFrame(tables.prompts(table, split=spec["split"], rendering="plain"), columns=["id", "text"])
     generations = tables.continuations(continuations, spec["seeds"])
     shards = [prompts.iloc[start : start + PROMPTS_A_SHARD] for start in range(0, len(prompts), PROMPTS_A_SHARD)]

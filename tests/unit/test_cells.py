@@ -215,3 +215,37 @@ def test_slims_hyperparameters_reach_its_fit():
     spec = json.loads(loaded().spec("train_steer", job("slim", "truthfulness").__dict__.items() - {("split", "test")}))
     given = DEFAULT["steers"]["slim"] | {"alpha": None, "bl": 1.0, "official_code": False}
     assert spec["hyperparameters"].items() >= given.items() and spec["site"] == "attention_heads"
+
+
+def on_cards(device: str = "cuda", **changes: object) -> experiment.Experiment:
+    """The default with a judge of perplexity of its own, and its model on two cards."""
+    models = DEFAULT["models"] | {MODEL: DEFAULT["models"][MODEL] | {"cards": 2}}
+    perplexity = {"judges": ["base", "smollm2-135m-rotated"]}
+    return loaded(models=models, device=device, scores=DEFAULT["scores"] | {"perplexity": perplexity}, **changes)
+
+
+def test_a_rule_asks_for_the_cards_of_the_model_that_it_runs_and_its_spec_says_so():
+    x, one = on_cards(), loaded(device="cuda")
+    assert x.gpu_of("generate_continuations", (CELL | {"seed": "0"}).items()) == 2
+    for judge, cards in (("base", 2), ("smollm2-135m-rotated", 1)):
+        w = CELL | {"judge": judge}
+        assert x.gpu_of("score_perplexity", w.items()) == cards
+        assert json.loads(x.spec("score_perplexity", w.items())).get("cards", 1) == cards
+    of_coverage = {"model": MODEL, "method": "slim", "task": "truthfulness", "seed": "0"}
+    parts = json.loads(x.spec("measure_coverage", of_coverage.items()))
+    assert parts["fitted"]["cards"] == parts["test"]["cards"] == 2
+    assert x.spec("score_texts", CELL.items()) == one.spec("score_texts", CELL.items())
+    assert x.spec("prepare_model", {"model": MODEL}.items()) == one.spec("prepare_model", {"model": MODEL}.items())
+
+
+def test_on_the_cpu_cards_mean_nothing():
+    x, w = on_cards("cpu"), (CELL | {"seed": "0"}).items()
+    assert x.gpu_of("generate_continuations", w) == 0
+    assert x.spec("generate_continuations", w) == loaded(device="cpu").spec("generate_continuations", w)
+
+
+def test_processes_that_train_a_reader_take_a_card_each_of_a_model_that_lies_on_several():
+    w = {"model": MODEL, "setting": "visible", "seed": "0"}
+    shared = on_cards(latentqa=DEFAULT.get("latentqa", {}) | {"processes": 2, "reader": {"accumulation": 2}})
+    assert on_cards().gpu_of("train_reader", w.items()) == 2 and shared.gpu_of("train_reader", w.items()) == 1
+    assert "cards" not in json.loads(shared.spec("train_reader", w.items()))
