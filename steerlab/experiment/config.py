@@ -162,7 +162,7 @@ def _unknown_names(config: dict) -> Iterator[str]:
         for key in needed:
             if key not in definition:
                 yield f"models.{name}: a model of kind {definition['kind']} needs the key {key!r}"
-        for key in sorted(set(definition) - {"kind", "expect", "chat_template", *needed}):
+        for key in sorted(set(definition) - {"kind", "cards", "expect", "chat_template", *needed}):
             yield f"models.{name}: a model of kind {definition['kind']} does not take the key {key!r}"
         if definition["kind"] == "gguf" and (source := definition.get("source", "")) not in sources.table():
             yield f"models.{name}.source: unknown source {source!r}{nearest(source, sources.table())}"

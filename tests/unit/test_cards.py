@@ -77,7 +77,7 @@ def test_a_steer_follows_the_states(method: str, monkeypatch: pytest.MonkeyPatch
             assert forward(model).logits.device == FIRST
 
 
-@pytest.mark.parametrize("method", ["lm_steer", "hpr", "caa", "lora"])
+@pytest.mark.parametrize("method", ["lm_steer", "hpr", "caa"])
 def test_offloaded_blocks_give_the_logits_of_the_plain_model_steered_or_not(method: str, tmp_path: Path):
     """Their weights come from disk for as long as a block runs: before and after, they are on no device."""
     subject = next(each for each in SUBJECTS if each.is_steer and (each.name, each.family) == (method, "llama"))
