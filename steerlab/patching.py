@@ -31,8 +31,8 @@ def patched(model: PreTrainedModel, layer: int, firsts: Sequence[int], states: S
     site = Site("block_output", layer)
     given = torch.nn.utils.rnn.pad_sequence(list(states), batch_first=True)  # (rows, most, hidden)
     given = given.to(sites.device_of(model, site))
-    counts = torch.tensor([len(each) for each in states], device=given.device)
-    begins = torch.tensor(list(firsts), device=given.device)
+    counts = torch.tensor([len(each) for each in states]).to(given.device)
+    begins = torch.tensor(list(firsts)).to(given.device)
 
     def put(x: Tensor, where: Where) -> Tensor:
         times = len(x) // len(given)

@@ -45,8 +45,8 @@ class Stream:
     to_end: the stream goes on through the last block, and so gives `lm_head_input` too; else it stops at the heads of
     the last block's attention. base_history: past tokens are those of the model's own stream, and the stream keeps
     nothing (CogSteer's official code); else the stream has its own past.
-    Raises SiteError for blocks that the model does not have, and for a stream of one block that is not to go to the
-    end: its heads are the model's own.
+    Raises SiteError for blocks that the model does not have, for a model that lies on several cards, and for a stream
+    of one block that is not to go to the end: its heads are the model's own.
     """
 
     def __init__(
@@ -64,6 +64,9 @@ class Stream:
             raise SiteError(f"no stream from block {first} to the heads of {last}; give two of the {layers} in order")
         if to_end and last != layers - 1:
             raise SiteError(f"a stream to the end ends at block {layers - 1}, got {last}")
+        devices = {sites.device_of(model, Site("block_output", layer)) for layer in range(layers)}
+        if len(devices) > 1:  # it runs in hooks, before accelerate has taken to a block's card what enters it
+            raise SiteError("a second stream runs on one card, and this model lies on several; set its cards to 1")
         self._model, self._parts = model, sites.family(model)
         self._first, self._last, self._to_end, self._base_history = first, last, to_end, base_history
         self._head_count = model.config.num_attention_heads
