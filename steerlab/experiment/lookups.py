@@ -173,7 +173,7 @@ def models_run(config: dict, rule: str, w: Mapping[str, str]) -> list[str]:
             return [w["model"], derivation(config, w["model"], w["method"], w["task"])[0]]
         case "score_texts":
             return []  # its classifiers have a card of their own
-    return [w["model"]] if "model" in w else []
+    return [w["model"]] if w.get("model") in config["models"] else []  # some figures are of "all"
 
 
 def cards(config: dict, rule: str, w: Mapping[str, str]) -> int:
