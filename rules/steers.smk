@@ -22,7 +22,8 @@ rule train_steer:
         "../envs/torch.yaml"
     threads: x.config["threads"]
     resources:
-        gpu=lambda w: x.gpu_of("train_steer", w.items()) * x.method(w.method).may_run_model,
+        gpu=lambda w: x.gpu_of("train_steer", w.items())
+        * x.method(w.method).may_run_model,
         mem_mb=x.config["mem_mb"],
         runtime=x.config["runtime"],
     params:
@@ -73,7 +74,8 @@ rule train_reader:
         "../envs/torch.yaml"
     threads: x.config["threads"] * x.config["latentqa"]["processes"]
     resources:
-        gpu=lambda w: x.gpu_of("train_reader", w.items()) * x.config["latentqa"]["processes"],
+        gpu=lambda w: x.gpu_of("train_reader", w.items())
+        * x.config["latentqa"]["processes"],
         mem_mb=x.config["mem_mb"],
         runtime=x.config["runtime"],
     params:
