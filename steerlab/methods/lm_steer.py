@@ -163,14 +163,14 @@ class LMSteer:
             return nullcontext()
         eps = self.record.config["eps"]
         v = torch.tensor(values, dtype=torch.float32)
-        where = {"device": sites.device_of(model, self.sites[0]), "dtype": model.dtype}
+        device, dtype = sites.device_of(model, self.sites[0]), model.dtype
         if "vector" in self.tensors or "offset" in self.tensors:
             (rows,) = self.tensors.values()
-            added = (eps * v @ rows).to(**where)
+            added = (eps * v @ rows).to(device, dtype)
             return sites.edit(model, {self.sites[0]: lambda x, where: x + added})
-        left, right = (factor.to(**where) for factor in self._factors(v))
+        left, right = (factor.to(device, dtype) for factor in self._factors(v))
         if left.shape[1] * 2 >= left.shape[0]:
-            product = self.change(values).to(**where)
+            product = self.change(values).to(device, dtype)
             return sites.edit(model, {self.sites[0]: lambda x, where: x + x @ product})
         return sites.edit(model, {self.sites[0]: lambda x, where: x + x @ left @ right.T})
 
