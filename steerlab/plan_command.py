@@ -10,7 +10,7 @@ from pathlib import Path
 
 from steerlab.experiment import Experiment, load_or_exit, names, plan
 
-METRICS = ["mean_toxicity", "mean_sentiment", "mc2"]
+METRICS = {"toxicity": ["mean_toxicity"], "sentiment": ["mean_sentiment"]}  # of other tasks: mc2
 
 
 def add(parser: argparse.ArgumentParser, experiment_of: Callable[[Sequence[Path]], Experiment]) -> None:
@@ -39,7 +39,9 @@ def add(parser: argparse.ArgumentParser, experiment_of: Callable[[Sequence[Path]
         help="from the metrics of a finished run: the prompts that an interval of --width needs",
     )
     parser.add_argument("--width", type=float, help="of the 95 %% interval (metrics.confidence), in the metric's unit")
-    parser.add_argument("--metric", nargs="+", default=METRICS, help="of --pilot; default: %(default)s")
+    parser.add_argument(
+        "--metric", nargs="+", help="of --pilot; default: mean_toxicity, mean_sentiment or mc2, by task"
+    )
     parser.set_defaults(run=lambda chosen: _plan(chosen, experiment_of))
 
 
@@ -121,24 +123,30 @@ def _pilot(chosen: argparse.Namespace) -> None:
     if not files:
         sys.exit(f"plan: {chosen.pilot / place} has no metrics of test cells; give the results of a finished run")
     metrics = pd.concat([pd.read_csv(file, dtype={"seed": str, "prompts": str}) for file in files], ignore_index=True)
+    names_of = {task: chosen.metric or METRICS.get(task, ["mc2"]) for task in metrics["task"].unique()}
     try:
-        found = pilot.table(metrics, chosen.width, chosen.metric)
+        found = pilot.table(metrics, chosen.width, names_of)
     except ValueError as error:
         sys.exit(str(error))
     if found.empty:
-        sys.exit(
-            f"plan: no interval of {', '.join(chosen.metric)} there; metrics: {', '.join(sorted(set(metrics.metric)))}"
-        )
-    rows: list[tuple] = [tuple(SHOWN)]
-    for row in found.itertuples():
-        whose = f"{row.model} {row.method} {row.task}"
-        rows.append(
-            (whose, row.metric, row.scorer, row.interval, row.n, f"{row.width:.3g}", row.n_needed, f"{row.times:.2g}")
-        )
-    hint = "of several strengths the widest interval; a difference is from the base, on the same prompts"
-    _write([*plan.aligned(rows), "", f"prompts needed for an interval of {chosen.width:g}; {hint}"])
+        sys.exit(f"plan: no such metric there; metrics: {', '.join(sorted(set(metrics['metric'])))}")
+    rows: list[tuple] = [("model", "method", "task", "metric", "n", "width", "needed", "paired", "needed", "times")]
+    for row in found.to_dict("records"):
+        cell = tuple(row[name] for name in ("model", "method", "task", "metric", "n"))
+        of_kinds = [(_told(row[f"{kind}_width"], ".3g"), _told(row[f"{kind}_needed"], ",.0f")) for kind in pilot.KINDS]
+        most = max((row[f"{kind}_times"] for kind in pilot.KINDS if not pd.isna(row[f"{kind}_times"])), default=1.0)
+        rows.append((*cell, *of_kinds[0], *of_kinds[1], f"{most:.3g}"))
+    if len(set(found["model"])) == 1:
+        rows = [row[1:] for row in rows]
+    _write([*plan.aligned(rows), "", HINT.format(width=f"{chosen.width:g}")])
     if chosen.csv:
         found.to_csv(chosen.csv, index=False)
 
 
-SHOWN = ["cell", "metric", "scorer", "interval", "n", "width", "needed", "times"]
+def _told(number: float, how: str) -> str:
+    return "-" if number != number else format(number, how)
+
+
+HINT = """needed: prompts for an interval of {width}, of the metric itself and of its paired difference from the base
+times: how often the work of the cell, for the larger of the two
+Of several strengths and scorers the widest interval counts, of all seeds together; calibrated scores do not."""

@@ -5,13 +5,14 @@ difference: n_needed = n (width now / width wanted)^2. More samples of the same 
 """
 
 import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-CELL = ["model", "method", "task", "split", "metric", "scorer"]
+CELL = ["model", "method", "task", "split", "metric"]
 KINDS = {"value": ("low", "high"), "difference": ("difference_low", "difference_high")}
-COLUMNS = [*CELL, "interval", "n", "width", "n_needed", "times"]
+COLUMNS = [*CELL, "n", *(f"{kind}_{what}" for kind in KINDS for what in ("width", "needed", "times"))]
 
 
 def needed(n: int, width: float, wanted: float) -> int:
@@ -26,23 +27,27 @@ def needed(n: int, width: float, wanted: float) -> int:
     return max(2, math.ceil(n * (width / wanted) ** 2 - 1e-9))
 
 
-def table(metrics: pd.DataFrame, wanted: float, names: list[str]) -> pd.DataFrame:
+def table(metrics: pd.DataFrame, wanted: float, names: Mapping[str, Sequence[str]]) -> pd.DataFrame:
     """Prompts that each cell needs, for its own mean and for its difference from the base's on the same prompts.
 
-    metrics: the metrics of test cells; names: metrics to look at. Of several strengths of a cell the widest interval
-    counts; seeds taken together go before single ones, single classes of prompts after all of them.
-    Returns COLUMNS: times is n_needed over n, by which the cell's generating and scoring grow. Cells whose interval is
-    a point, or has no value, are left out.
+    metrics: the metrics of test cells; names: the metrics to look at, by task. Of several strengths and scorers of a
+    cell the widest interval counts, that of all seeds where there is one; calibrated scores are left out.
+    Returns COLUMNS: needed are the prompts, times those over n, by which the cell's generating and scoring grow; NaN
+    where there is no interval, or one that is a point.
     """
-    rows = metrics[metrics["metric"].isin(names) & (metrics["prompts"] == "all")].astype({"seed": str})
-    together = rows[rows["seed"] == "all"]
-    alone = rows.merge(together[CELL].drop_duplicates(), on=CELL, how="left", indicator=True)
-    rows = pd.concat([together, alone[alone.pop("_merge") == "left_only"]], ignore_index=True)
-    found = []
-    for kind, (low, high) in KINDS.items():
-        wide = rows.assign(width=rows[high] - rows[low], interval=kind)
-        found.append(wide[np.isfinite(wide["width"]) & (wide["width"] > 0) & (wide["n"] > 1)])
-    widest = pd.concat(found, ignore_index=True).sort_values("width", ascending=False)
-    widest = widest.drop_duplicates([*CELL, "interval"]).sort_values([*CELL, "interval"], ignore_index=True)
-    widest["n_needed"] = [needed(int(n), width, wanted) for n, width in zip(widest["n"], widest["width"])]
-    return widest.assign(times=widest["n_needed"] / widest["n"])[COLUMNS]
+    named = np.array([metric in names.get(task, ()) for task, metric in zip(metrics["task"], metrics["metric"])])
+    raw = ~metrics["scorer"].astype(str).str.endswith(", calibrated")
+    rows = metrics[named & raw & (metrics["prompts"] == "all") & (metrics["n"] > 1)]
+    pooled = rows["seed"].astype(str) == "all"
+    rows = rows[pooled | ~pooled.groupby([rows[name] for name in CELL]).transform("any")]
+    widths = {f"{kind}_width": rows[high] - rows[low] for kind, (low, high) in KINDS.items()}
+    found = (
+        rows.assign(**widths).groupby(CELL, sort=False)[["n", *widths]].agg({"n": "min"} | dict.fromkeys(widths, "max"))
+    )
+    found = found.reset_index()
+    for kind in KINDS:
+        widths = found[f"{kind}_width"].where(found[f"{kind}_width"] > 0)
+        prompts = [needed(n, width, wanted) if width > 0 else np.nan for n, width in zip(found["n"], widths)]
+        found[f"{kind}_width"], found[f"{kind}_needed"] = widths, np.array(prompts, dtype=float)
+        found[f"{kind}_times"] = found[f"{kind}_needed"] / found["n"]
+    return found[COLUMNS]
