@@ -49,7 +49,8 @@ def _activations(x: "Experiment", w: SimpleNamespace) -> Bytes:
     kept = {"last": 1, "all": here["text"], "answer": here.get("answer", here["text"])}[w.positions]
     kept *= 1 if w.positions == "last" else longer(x.config, w.model)
     layers = _size(x, w).layers if w.site in ("block_output", "attention_heads") else 1
-    return {"store, activations": _states(x, w, texts * kept, layers), "results, others": SMALL["other"]}
+    headers = texts / x.config["activations"]["shard_rows"] * SMALL["header"]
+    return {"store, activations": _states(x, w, texts * kept, layers) + headers, "results, others": SMALL["other"]}
 
 
 def _continuations(x: "Experiment", w: SimpleNamespace) -> Bytes:

@@ -34,7 +34,7 @@ def shipped(device: str, dtype: str = "float32") -> dict[str, float]:
     return on_cpu | {unit: each * (1 if unit in STARTS else slower) for unit, each in of_card["seconds"].items()}
 
 
-STARTS = ("start", "torch")
+STARTS = ("start", "load")
 
 
 def told(device: str) -> str:

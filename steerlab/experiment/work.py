@@ -54,7 +54,7 @@ class Work:
     @property
     def on_device(self) -> bool:
         """True for a job that asks for a card where the device is one."""
-        return bool({"start", "torch"} & self.units.keys())
+        return "start" in self.units
 
     @property
     def tokens(self) -> dict[str, float]:
@@ -67,8 +67,9 @@ TOKENS = {
     "new": ("decode",),
     "trained on": ("train", "head"),
 }
-BODY = ("read", "answers", "capture", "measure", "decode", "train", "ask")  # grow with the parameters
+BODY = ("load", "read", "answers", "capture", "measure", "decode", "train", "ask")  # grow with the parameters
 HEAD = ("head", "interpret")  # with the output matrix
+LOADED = {"start": 1.0, "load": 1.0}  # of a job that runs a model
 STATES = ("fit_hpr", "fit_slim")  # with the square of the hidden size
 
 
@@ -177,10 +178,10 @@ def of_job(x: "Experiment", job: Job) -> Work:
 
 
 def _of_model(model: str, x: "Experiment", **units: float) -> Work:
-    """A job that loads a model; tokens are told in the reference's."""
+    """A job that runs a model; tokens are told in the reference's."""
     times = longer(x.config, model)
     tokens = {unit for units in TOKENS.values() for unit in units} - {"decode"}
-    return Work({"start": 1} | {unit: n * (times if unit in tokens else 1) for unit, n in units.items()}, model)
+    return Work(LOADED | {unit: n * (times if unit in tokens else 1) for unit, n in units.items()}, model)
 
 
 def _capture(x: "Experiment", w: SimpleNamespace) -> Work:
@@ -224,7 +225,7 @@ def _texts_scored(x: "Experiment", w: SimpleNamespace) -> Work:
 def _classified(x: "Experiment", rule: str, texts: float) -> Units:
     """The starts and tokens of the classifiers among a rule's scorers, which are about as large as the reference."""
     run = [name for name in lookups.scorers_of(x.config, rule) if lookups.is_classifier(text_scorer(x.config, name))]
-    return {"start": len(run), "read": len(run) * texts * 20} if run else {}
+    return {"start": 1, "load": len(run), "read": len(run) * texts * 20} if run else {}
 
 
 def _steer(x: "Experiment", w: SimpleNamespace) -> Work:
@@ -233,12 +234,12 @@ def _steer(x: "Experiment", w: SimpleNamespace) -> Work:
     match here.of:
         case "lm_steer":
             seen = max(given["steps"]) * given["batch_texts"] * min(texts_of(w.task)["text"], given["max_tokens"])
-            body = {"start": 1, "read": seen} if given["official_code"] else {"torch": 1}
+            body = LOADED | {"read": seen} if given["official_code"] else {"start": 1}
             return Work(body | {"head": seen * longer(x.config, w.model)}, w.model)
         case "cogsteer":
             seen = given["updates"] * given["batch_blocks"] + given["evaluations"] * given["judging_blocks"] / 3
             share = 1.0 if given["adapter_layer"] == "all" else 0.7  # no gradient goes below the block
-            return Work({"start": 1, "train": share * seen * given["block_tokens"]}, w.model)
+            return Work(LOADED | {"train": share * seen * given["block_tokens"]}, w.model)
         case "lora":
             seen = given["updates"] * given["batch_texts"]
             return _of_model(w.model, x, train=seen * min(texts_of(w.task)["text"], given["max_tokens"]))
@@ -248,12 +249,12 @@ def _steer(x: "Experiment", w: SimpleNamespace) -> Work:
         case "hpr":
             depth = given["angle_net_layers"] if given["angle"] == "net" else 1
             return Work(
-                {"torch": 1, "fit_hpr": labelled_texts(x, w.task) * given["epochs"] * given["layers"] * depth}, w.model
+                {"start": 1, "fit_hpr": labelled_texts(x, w.task) * given["epochs"] * given["layers"] * depth}, w.model
             )
         case "slim":
             size = size_of(x.config, w.model) or reference()
-            return Work({"torch": 1, "fit_slim": labelled_texts(x, w.task) * given["epochs"] * size.layers}, w.model)
-    return Work({"torch": 1}, w.model)
+            return Work({"start": 1, "fit_slim": labelled_texts(x, w.task) * given["epochs"] * size.layers}, w.model)
+    return Work({"start": 1}, w.model)
 
 
 _SIZINGS = {"lora": 17}  # passes over the dev prompts until a random control has the size that is wanted
@@ -262,7 +263,7 @@ _SIZINGS = {"lora": 17}  # passes over the dev prompts until a random control ha
 def _derived(x: "Experiment", w: SimpleNamespace) -> Work:
     here = x.instance(w.method, w.task)
     if not here.method.is_control:
-        return Work({"start" if (w.model != x.subjects(w)["source"][0].rpartition("/")[2]) else "torch": 1}, w.model)
+        return Work({"start": 1}, w.model)
     prompts = plan.prompts(x.config, w.task, "dev") or 50
     passes = _SIZINGS.get(here.method.derived_from or "", 3)
     return _of_model(w.model, x, read=passes * prompts * prompt_tokens(x.config, w.task))
@@ -382,8 +383,8 @@ _WORK: dict[str, Callable[["Experiment", SimpleNamespace], Work]] = {
     "measure_reasoning": _reasoning,
     "interpret_steer": _interpreted,
     "correlate_eye_tracking": _eye_tracking,
-    "evaluate_probes": lambda x, w: Work({"torch": 1}, w.model),
-    "measure_coverage": lambda x, w: Work({"torch": 1}, w.model),
+    "evaluate_probes": lambda x, w: Work({"start": 1}, w.model),
+    "measure_coverage": lambda x, w: Work({"start": 1}, w.model),
     "sweep_layers": _sweep,
     "train_classifier": _classifier,
     "measure_training": _training_cost,
