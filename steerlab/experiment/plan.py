@@ -26,7 +26,7 @@ class Count:
 
 def counted(config: dict) -> list[Count]:
     """Every cell of the run with its size, in the order of the configuration."""
-    return [count(config, cell) for cell in cells.all_cells(config)]
+    return [count(config, cell) for cell in cells.by_key(config).values()]
 
 
 def count(config: dict, cell: cells.Cell) -> Count:
@@ -44,11 +44,9 @@ def count(config: dict, cell: cells.Cell) -> Count:
 def prompts(config: dict, task: str, split: str, limit: int | None = None) -> int:
     """Prompts or questions of a task's split, of all its classes; 0 for a split that the task has not."""
     there = cells.settings_of(config, task)["prompts"]
-    return (
-        min(filter(None, (there[split], limit)), default=QUESTIONS[split]) * CLASSES.get(task, 1)
-        if split in there
-        else 0
-    )
+    if split not in there:
+        return 0
+    return min(filter(None, (there[split], limit)), default=QUESTIONS[split]) * CLASSES.get(task, 1)
 
 
 CLASSES = {"sentiment": 3}  # prompts are counted a class there
