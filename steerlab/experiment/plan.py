@@ -46,11 +46,12 @@ def prompts(config: dict, task: str, split: str, limit: int | None = None) -> in
     there = cells.settings_of(config, task)["prompts"]
     if split not in there:
         return 0
-    return min(filter(None, (there[split], limit)), default=QUESTIONS[split]) * CLASSES.get(task, 1)
+    return min(filter(None, (there[split], limit)), default=THERE.get(task, QUESTIONS[split])) * CLASSES.get(task, 1)
 
 
 CLASSES = {"sentiment": 3}  # prompts are counted a class there
 QUESTIONS = {"dev": 41, "test": 409}  # of TruthfulQA, where all are taken
+THERE = {"nq_open": 3367, "trivia_qa": 2122, "bias": 1508}  # likewise, of tasks with test questions alone
 
 
 def summary(found: list[Count]) -> str:

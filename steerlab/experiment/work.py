@@ -214,8 +214,7 @@ def _judged(x: "Experiment", w: SimpleNamespace, judge: str) -> Work:
     """A text is read after its plain prompt; what precedes all questions is read once a batch."""
     count = plan.count(x.config, x.cell(w))
     prompt = count.continuations * texts_of(w.task)["plain"]
-    drawn = count.tokens * longer(x.config, w.model)  # a new token of a random model is a byte, which stays one
-    return _of_model(judge, x, read=prompt + drawn / longer(x.config, w.model) / longer(x.config, judge))
+    return _of_model(judge, x, read=prompt + count.tokens / longer(x.config, w.model))
 
 
 def _texts_scored(x: "Experiment", w: SimpleNamespace) -> Work:
@@ -248,9 +247,8 @@ def _steer(x: "Experiment", w: SimpleNamespace) -> Work:
             return _of_model(w.model, x, train=asked, decode=given["samples"] * 20 * given["with_replies"])
         case "hpr":
             depth = given["angle_net_layers"] if given["angle"] == "net" else 1
-            return Work(
-                {"start": 1, "fit_hpr": labelled_texts(x, w.task) * given["epochs"] * given["layers"] * depth}, w.model
-            )
+            times = given["epochs"] * given["layers"] * depth
+            return Work({"start": 1, "fit_hpr": labelled_texts(x, w.task) * times}, w.model)
         case "slim":
             size = size_of(x.config, w.model) or reference()
             return Work({"start": 1, "fit_slim": labelled_texts(x, w.task) * given["epochs"] * size.layers}, w.model)
@@ -275,7 +273,7 @@ READ = TABLE["latent_reading"]
 def rows_read(config: dict, *splits: str) -> float:
     """Rows of the table of latent reading."""
     asked = config["latent_reading"]["rows"]
-    return sum(min(READ[split], READ[split] if asked[split] is None else asked[split]) for split in splits)
+    return sum(READ[split] if asked[split] is None else asked[split] for split in splits)
 
 
 def _reader(x: "Experiment", w: SimpleNamespace) -> Work:
