@@ -16,7 +16,7 @@ import yaml
 
 from steerlab import layer_choices
 from steerlab.experiment import cells, glue, latentqa, lookups, names, plan
-from steerlab.experiment.registry import TASKS
+from steerlab.experiment.registry import METHODS, TASKS
 from steerlab.experiment.scorers import text_scorer
 
 if TYPE_CHECKING:
@@ -255,16 +255,20 @@ def _steer(x: "Experiment", w: SimpleNamespace) -> Work:
     return Work({"start": 1}, w.model)
 
 
-_SIZINGS = {"lora": 17}  # passes over the dev prompts until a random control has the size that is wanted
+# Passes over the dev prompts, or the dialogs it learnt from, until a random control has the size that is wanted.
+_SIZINGS = {"lora": 17, "latentqa": 17}
 
 
 def _derived(x: "Experiment", w: SimpleNamespace) -> Work:
     here = x.instance(w.method, w.task)
     if not here.method.is_control:
         return Work({"start": 1}, w.model)
-    prompts = plan.prompts(x.config, w.task, "dev") or 50
-    passes = _SIZINGS.get(here.method.derived_from or "", 3)
-    return _of_model(w.model, x, read=passes * prompts * prompt_tokens(x.config, w.task))
+    of = here.method.derived_from or ""
+    if w.method in METHODS and cells.is_sized(w.method, w.task):
+        sized_on = cells.instance(x.config, of, w.task).given["samples"] * READ["dialog"]
+    else:
+        sized_on = plan.prompts(x.config, w.task, "dev") * prompt_tokens(x.config, w.task)
+    return _of_model(w.model, x, read=_SIZINGS.get(of, 3) * sized_on)
 
 
 READ = TABLE["latent_reading"]
