@@ -70,19 +70,20 @@ def _cost(chosen: argparse.Namespace, x: Experiment) -> None:
     from steerlab.experiment import costs, rates, work
 
     told, used = rates.told(x.config["device"]), rates.shipped(x.config["device"], x.config["dtype"])
-    lines = [plan.table(plan.counted(x.config)), ""]
     if chosen.rates:
-        fit, used = _refitted(chosen.rates, used)
-        lines, told = [*fit, "", *lines], f"those of the run in {chosen.rates}"
+        lines, used = _refitted(chosen.rates, x.config["device"], used)
+        told = f"those of the run in {chosen.rates}"
+        _write([*lines, ""])
+    _write([plan.table(plan.counted(x.config)), ""])
     cost = costs.of_jobs(x, work.jobs(_summary(chosen.configfile)), used)
     at_once = chosen.at_once or (1 if x.gpu else max(1, (os.cpu_count() or 1) // x.config["threads"]))
-    _write([*lines, costs.table(x, cost, at_once=at_once, told=told)])
+    _write([costs.table(x, cost, at_once=at_once, told=told)])
     if chosen.csv:
         with open(chosen.csv, "w", newline="") as file:
             csv.writer(file).writerows([costs.COLUMNS, *cost.rows])
 
 
-def _refitted(results: Path, known: dict[str, float]) -> tuple[list[str], dict[str, float]]:
+def _refitted(results: Path, device: str, known: dict[str, float]) -> tuple[list[str], dict[str, float]]:
     """The rates of a run, with lines that tell them and what they make of that run itself."""
     from steerlab.experiment import rates
 
@@ -90,6 +91,8 @@ def _refitted(results: Path, known: dict[str, float]) -> tuple[list[str], dict[s
         config, runs = rates.of_run(results)
     except (ValueError, OSError, KeyError) as error:
         sys.exit(f"plan: {error}")
+    if config["device"] != device:
+        sys.exit(f"plan: {results} ran on {config['device']}, and this is planned for {device}; give a run on {device}")
     x = load_or_exit(config)
     found = rates.fitted(x, runs, known)
     compared = rates.compared(x, runs, found)
