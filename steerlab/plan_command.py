@@ -98,7 +98,7 @@ def _refitted(results: Path, device: str, known: dict[str, float]) -> tuple[list
     compared = rates.compared(x, runs, found)
     told: list[tuple] = [("rule", "jobs", "seconds told", "seconds taken")]
     told += [(rule, n, f"{guess:,.1f}", f"{spent:,.1f}") for rule, (n, guess, spent) in compared.items()]
-    units: list[tuple] = [("unit", "seconds"), *((unit, f"{each:.3g}") for unit, each in sorted(found.items()))]
+    units = [(f"{unit}:", f"{each:.3g}") for unit, each in sorted(found.items())]  # as rates.yaml has them
     return [*plan.aligned(units), "", *plan.aligned(told)], found
 
 
