@@ -1,6 +1,6 @@
 """What a configuration costs, before anything runs: jobs, tokens and hours by rule, disk, and hours of services."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -34,27 +34,33 @@ class Cost:
 
 
 def of_jobs(x: "Experiment", jobs: Sequence[Job], seconds_a_unit: Mapping[str, float]) -> Cost:
-    """The cost of jobs of an experiment, rules in the order of the plan."""
-    sums: dict[str, Counter] = {}
-    left: Counter = Counter()
+    """The cost of jobs of an experiment, rules in the order of the plan. Core-hours do not depend on `threads`."""
+    sums: dict[str, defaultdict[str, float]] = {}
+    left: defaultdict[str, float] = defaultdict(float)
     services: dict[str, tuple[int, float]] = {}
     unknown = set()
     for job in jobs:
-        todo, row = work.of_job(x, job), sums.setdefault(job.rule, Counter())
+        todo, row = work.of_job(x, job), sums.setdefault(job.rule, defaultdict(float))
         spent = rates.seconds(work.scaled(x.config, todo), seconds_a_unit) / 3600
-        on_card = todo.on_device and x.gpu
-        row.update({"jobs": 1, "GPU-hours": spent if on_card else 0})
-        row["core-hours"] += 0 if on_card else spent * (x.config["threads"] if todo.on_device else 1)
-        row.update({f"tokens {kind}": round(number) for kind, number in todo.tokens.items()})
-        left.update(disk.of_job(x, job))
+        hours = "GPU-hours" if todo.on_device and x.gpu else "core-hours"
+        _add(row, {"jobs": 1, hours: spent} | {f"tokens {kind}": number for kind, number in todo.tokens.items()})
+        _add(left, disk.of_job(x, job))
         if todo.model and work.size_of(x.config, todo.model) is None:
             unknown.add(todo.model)
         if service := job.wildcards.get("service"):
             texts, waited = services.get(service, (0, 0.0))
             asked, wait = _service(x, job, service)
             services[service] = (texts + asked, waited + wait)
-    rows = [(rule, *(row[column] for column in COLUMNS[1:])) for rule, row in sums.items()]
+    counts, hours = COLUMNS[1:5], COLUMNS[5:]
+    rows = [
+        (rule, *(round(row[name]) for name in counts), *(row[name] for name in hours)) for rule, row in sums.items()
+    ]
     return Cost(rows, left, services, tuple(sorted(unknown)))
+
+
+def _add(sums: defaultdict[str, float], more: Mapping[str, float]) -> None:
+    for name, number in more.items():
+        sums[name] += number
 
 
 def _service(x: "Experiment", job: Job, service: str) -> tuple[int, float]:
@@ -72,7 +78,7 @@ def table(x: "Experiment", cost: Cost, *, at_once: int, told: str) -> str:
     cores, cards = cost.total[5:]
     hours = (cards if x.gpu else cores / x.config["threads"]) / at_once
     what = f"{cards:,.2f} GPU-hours and {cores:,.2f} core-hours" if x.gpu else f"{cores:,.2f} core-hours"
-    lines += ["", f"{what}: with {at_once} jobs at once {_clock(hours)} at least", f"rates: {told}", ""]
+    lines += ["", f"{what}: with {at_once} at once {_clock(hours)} at least", f"rates: {told}", ""]
     if cost.unknown:
         lines += [
             f"NOT COUNTED: the work of {', '.join(cost.unknown)}, whose size nobody has told; add its source, "
