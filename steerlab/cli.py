@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from steerlab import experiment, latentqa_commands, latentqa_data
+from steerlab import experiment, latentqa_commands, latentqa_data, mirror
 from steerlab.experiment import plan
 from steerlab.terminal import add_where, be_quiet, one_line, write
 
@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     latentqa_data.add(
         commands.add_parser("latentqa-data", help="make data in LatentQA's schemas with a model behind an endpoint")
     )
+    mirror.add(commands.add_parser("mirror", help="fill a folder from which a run needs no network"), _experiment)
     chosen = parser.parse_args(arguments)
     chosen.run(chosen)
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from steerlab.data import loaders
-from steerlab.data.doors import SUMS, FetchError, fetch
+from steerlab.data.doors import FetchError, fetch
+from steerlab.data.mirrors import SUMS
 from steerlab.data.sources import Door, File, Source, table
 from tests.unit.web import Web
 
