@@ -43,7 +43,8 @@ def _mirror(chosen: argparse.Namespace, configured: Configured) -> None:
     from steerlab.data.hub import HubError
 
     mirror: Path = chosen.folder
-    faults, held = 0, 0
+    configuration = " ".join(["config.yaml", *map(str, chosen.configfile)])
+    faults = held = 0
     try:
         if not chosen.list:
             mirror.mkdir(parents=True, exist_ok=True)  # an overlay may name it as data.mirror
@@ -51,10 +52,7 @@ def _mirror(chosen: argparse.Namespace, configured: Configured) -> None:
         wanted = parts(x, mirror)
         for part in wanted:
             try:
-                if chosen.list:
-                    write(_listed(part, mirror))
-                else:
-                    held += _fill(part, mirror, " ".join(["config.yaml", *map(str, chosen.configfile)]))
+                held += _listed(part, mirror) if chosen.list else _fill(part, mirror, configuration)
             except (FetchError, HubError) as error:
                 faults += 1
                 sys.stderr.write(f"mirror: {one_line(error)}\n")
@@ -66,7 +64,9 @@ def _mirror(chosen: argparse.Namespace, configured: Configured) -> None:
         write(f"not in the mirror: {line}\n")
     if faults:
         sys.exit(f"mirror: {faults} of {len(wanted)} parts are missing; call it again: what is there stays")
-    if not chosen.list:
+    if chosen.list:
+        write(f"{held} of {len(wanted)} parts are there\n")
+    else:
         write(f"{len(wanted)} parts, {held:,} bytes; a run takes them with data: {{mirror: {mirror}}}\n")
 
 
@@ -84,11 +84,11 @@ def parts(x: Experiment, mirror: Path) -> "list[OfSource | OfHub]":
     ]
     asked = [(f"model {name!r}", x.config["models"][name], False) for name in x.models]
     asked += [(f"scorer {name!r}", definition, True) for name, definition in _classifiers(x).items()]
-    of_hub = {
-        (definition["repo"], definition["revision"]): OfHub(definition["repo"], definition["revision"], who, classifies)
-        for who, definition, classifies in asked
-        if "repo" in definition
-    }
+    of_hub = {}
+    for who, definition, classifies in asked:
+        if "repo" in definition:
+            place = definition["repo"], definition["revision"]
+            of_hub[place] = OfHub(*place, who, classifies, definition.get("endpoint"))
     return of_sources + list(of_hub.values())
 
 
@@ -109,9 +109,11 @@ def _besides(x: Experiment) -> Iterator[str]:
         yield f"scorer {name!r} answers over a network: take its answers along with python -m steerlab scores export"
 
 
-def _listed(part: "OfSource | OfHub", mirror: Path) -> str:
-    state = "is there" if part.is_whole(mirror) else "to fetch"
-    return f"{state}: {part.name} from {part.origin}, {_mib(part.size)}\n"
+def _listed(part: "OfSource | OfHub", mirror: Path) -> bool:
+    """Say in a line whether a part is there."""
+    there = part.is_whole(mirror)
+    write(f"{'is there' if there else 'to fetch'}: {part.name} from {part.origin}, {_mib(part.size)}\n")
+    return there
 
 
 def _fill(part: "OfSource | OfHub", mirror: Path, configuration: str) -> int:

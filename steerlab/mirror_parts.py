@@ -82,6 +82,7 @@ class OfHub:
     revision: str
     who: str
     classifier: bool
+    endpoint: str | None = None
 
     size = None
 
@@ -105,10 +106,9 @@ class OfHub:
         folder = mirror / self.place
         for name in self._damaged(folder, mirrors.read_sums(folder)):
             (folder / name).unlink(missing_ok=True)
-        licence = hub.licence(self.repo, self.revision)
-        pickled = PICKLED if self.classifier else ()
-        wanted = (*hub.MODEL, *WEIGHTS, *OTHERS)
-        hub.fetch(self.repo, self.revision, folder, who=self.who, files=wanted, pickled=pickled)
+        licence = hub.licence(self.repo, self.revision, endpoint=self.endpoint)
+        how = {"files": (*hub.MODEL, *WEIGHTS, *OTHERS), "pickled": PICKLED if self.classifier else ()}
+        hub.fetch(self.repo, self.revision, folder, who=self.who, endpoint=self.endpoint, **how)
         fetched = [file for file in folder.iterdir() if file.is_file() and file.name != mirrors.SUMS]
         mirrors.note_sums(folder, {file.name: file_digest(file) for file in fetched})
         return {"licence": licence}

@@ -70,19 +70,18 @@ def licence(repo: str, revision: str, *, endpoint: str | None = None) -> str:
 @contextlib.contextmanager
 def _told(who: str, repo: str, revision: str) -> Iterator[None]:
     """Turn what the hub's client raises into one line."""
-    import httpx
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
         yield
-    except (httpx.TransportError, LocalEntryNotFoundError) as error:
-        raise HubError(
-            f"{who}: the hub cannot be reached for {repo} at {revision} ({_first_line(error)}); run again later, or "
-            "fill a mirror where there is a network (docs/air-gapped.md)"
-        ) from error
     except HfHubHTTPError as error:  # a gated, private or mistyped repository
         remedy = "check repo and revision; for a gated one accept its terms and set HF_TOKEN"
         raise HubError(f"{who}: the hub refuses {repo} at {revision} ({_first_line(error)}); {remedy}") from error
+    except (HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+        raise HubError(
+            f"{who}: the hub cannot be reached for {repo} at {revision} ({_first_line(error)}); run again later, or "
+            "fill a mirror where there is a network: python -m steerlab mirror"
+        ) from error
 
 
 def _first_line(error: Exception) -> str:
