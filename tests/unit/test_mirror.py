@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from steerlab import models, scores
-from steerlab.data import hub, mirrors, sources
+from steerlab.data import mirrors, sources
 from steerlab.data.doors import FetchError, fetch
 from steerlab.data.hub import HubError
 from steerlab.data.sources import Source
