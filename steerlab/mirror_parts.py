@@ -107,8 +107,9 @@ class OfHub:
         for name in self._damaged(folder, mirrors.read_sums(folder)):
             (folder / name).unlink(missing_ok=True)
         licence = hub.licence(self.repo, self.revision, endpoint=self.endpoint)
-        how = {"files": (*hub.MODEL, *WEIGHTS, *OTHERS), "pickled": PICKLED if self.classifier else ()}
-        hub.fetch(self.repo, self.revision, folder, who=self.who, endpoint=self.endpoint, **how)
+        wanted, pickled = (*hub.MODEL, *WEIGHTS, *OTHERS), PICKLED if self.classifier else ()
+        where = self.repo, self.revision, folder
+        hub.fetch(*where, who=self.who, files=wanted, pickled=pickled, endpoint=self.endpoint)
         fetched = [file for file in folder.iterdir() if file.is_file() and file.name != mirrors.SUMS]
         mirrors.note_sums(folder, {file.name: file_digest(file) for file in fetched})
         return {"licence": licence}

@@ -50,11 +50,13 @@ def fetch(
         safe = any(file.endswith(".safetensors") and "/" not in file for file in listed)
         if not safe and not pickled:
             raise HubError(f"{repo} at {revision} has no safetensors, and pickles run code; choose another revision")
-        wanted = {"allow_patterns": [*files, *(() if safe else pickled)], "ignore_patterns": ["*/*"]}
+        wanted, deeper = [*files, *(() if safe else pickled)], ["*/*"]
         if held:
-            _copy(held, list(filter_repo_objects(listed, **wanted)), folder, f"{who}: mirror {mirror}", mirror)
+            names = filter_repo_objects(listed, allow_patterns=wanted, ignore_patterns=deeper)
+            _copy(held, list(names), folder, who=f"{who}: mirror {mirror}", remedy=mirrors.remedy(mirror))
         else:
-            hub.snapshot_download(repo, revision=revision, local_dir=folder, **wanted)
+            where = {"revision": revision, "local_dir": folder}
+            hub.snapshot_download(repo, **where, allow_patterns=wanted, ignore_patterns=deeper)
     shutil.rmtree(folder / ".cache", ignore_errors=True)  # the hub client's bookkeeping
 
 
@@ -70,14 +72,15 @@ def licence(repo: str, revision: str, *, endpoint: str | None = None) -> str:
 @contextlib.contextmanager
 def _told(who: str, repo: str, revision: str) -> Iterator[None]:
     """Turn what the hub's client raises into one line."""
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
+    unreachable = (*HfHubHTTPError.__bases__[:1], LocalEntryNotFoundError, OfflineModeIsEnabled)
     try:
         yield
     except HfHubHTTPError as error:  # a gated, private or mistyped repository
         remedy = "check repo and revision; for a gated one accept its terms and set HF_TOKEN"
         raise HubError(f"{who}: the hub refuses {repo} at {revision} ({_first_line(error)}); {remedy}") from error
-    except (HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+    except unreachable as error:  # the first is whatever the client's own HTTP library raises
         raise HubError(
             f"{who}: the hub cannot be reached for {repo} at {revision} ({_first_line(error)}); run again later, or "
             "fill a mirror where there is a network: python -m steerlab mirror"
@@ -88,12 +91,12 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or repr(error)).splitlines()[0]
 
 
-def _copy(held: Path, names: Sequence[str], folder: Path, where: str, mirror: Path | None) -> None:
+def _copy(held: Path, names: Sequence[str], folder: Path, *, who: str, remedy: str) -> None:
     """Copy files out of a mirror; raises HubError for one that is not there or not as it was."""
     sums = mirrors.read_sums(held)
     for name in names:
         if not (held / name).is_file():
-            raise HubError(f"{where} lacks {held / name}; {mirrors.remedy(mirror)}")
+            raise HubError(f"{who} lacks {held / name}; {remedy}")
         shutil.copyfile(held / name, folder / name)
         if file_digest(folder / name) != sums[name]:
-            raise HubError(f"{where} has a damaged {held / name}; {mirrors.remedy(mirror)}")
+            raise HubError(f"{who} has a damaged {held / name}; {remedy}")

@@ -49,5 +49,5 @@ def read_sums(folder: Path) -> dict[str, str]:
 
 def note_sums(folder: Path, sums: Mapping[str, str]) -> None:
     """Put more hashes into the folder's SHA256SUMS."""
-    lines = "".join(f"{sha256}  {name}\n" for name, sha256 in sorted((read_sums(folder) | sums).items()))
+    lines = "".join(f"{sha256}  {name}\n" for name, sha256 in sorted({**read_sums(folder), **sums}.items()))
     write_atomically(folder / SUMS, lambda temporary: temporary.write_text(lines))
