@@ -89,7 +89,7 @@ def parts(x: Experiment, mirror: Path) -> "list[OfSource | OfHub]":
         if "repo" in definition:
             place = definition["repo"], definition["revision"]
             of_hub[place] = OfHub(*place, who, classifies, definition.get("endpoint"))
-    return of_sources + list(of_hub.values())
+    return [*of_sources, *of_hub.values()]
 
 
 def _classifiers(x: Experiment) -> dict[str, dict]:

@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 from steerlab.data import mirrors
 from steerlab.store import file_digest
@@ -74,13 +75,13 @@ def _told(who: str, repo: str, revision: str) -> Iterator[None]:
     """Turn what the hub's client raises into one line."""
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
-    unreachable = (*HfHubHTTPError.__bases__[:1], LocalEntryNotFoundError, OfflineModeIsEnabled)
+    of_http = cast(type[Exception], HfHubHTTPError.__bases__[0])  # of whichever HTTP library the client is built on
     try:
         yield
     except HfHubHTTPError as error:  # a gated, private or mistyped repository
         remedy = "check repo and revision; for a gated one accept its terms and set HF_TOKEN"
         raise HubError(f"{who}: the hub refuses {repo} at {revision} ({_first_line(error)}); {remedy}") from error
-    except unreachable as error:  # the first is whatever the client's own HTTP library raises
+    except (of_http, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
         raise HubError(
             f"{who}: the hub cannot be reached for {repo} at {revision} ({_first_line(error)}); run again later, or "
             "fill a mirror where there is a network: python -m steerlab mirror"
