@@ -327,7 +327,6 @@ def test_a_member_that_the_wheel_does_not_hold_is_named(index, tmp_path):
 # --- hub ------------------------------------------------------------------------------------------------------------
 
 
-
 def on_the_hub(web) -> tuple[Source, dict[str, str]]:
     environ = put_on_the_hub(web, "sub/data.bin", BYTES)
     return a_source("hub", a_file(remote="sub/data.bin"), origin=f"datasets/someone/some_data@{COMMIT}"), environ
