@@ -5,14 +5,16 @@ from pathlib import Path
 from steerlab.job import job
 
 
-def run(*, source: list[Path], folder: Path, spec: dict) -> None:
+def run(*, source: list[Path], folder: Path, spec: dict, mirror: str | None = None) -> None:
     """Write the scorer folder. source: what it is made from, or nothing; spec: scorer (path), perhaps a definition."""
     from steerlab import scores
 
-    made_of = source[0] if source else None
+    of_hub = Path(mirror) if mirror and "repo" in spec.get("definition", {}) else None
+    made_of = source[0] if source else of_hub
     scores.prepare(spec["scorer"], folder, source=made_of, definition=spec.get("definition"))
 
 
 if "snakemake" in globals():
     with job(snakemake) as j:
-        run(source=j.inputs["source"], folder=j.outputs["folder"], spec=j.spec)
+        mirror = j.config["data"]["mirror"]
+        run(source=j.inputs["source"], folder=j.outputs["folder"], spec=j.spec, mirror=mirror)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from steerlab import experiment, latentqa_commands, latentqa_data, plan_command
+from steerlab import experiment, latentqa_commands, latentqa_data, mirror, plan_command
 from steerlab.terminal import add_where, be_quiet, one_line, write
 
 CONFIG = Path("config.yaml")
@@ -43,6 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     latentqa_data.add(
         commands.add_parser("latentqa-data", help="make data in LatentQA's schemas with a model behind an endpoint")
     )
+    mirror.add(
+        commands.add_parser("mirror", help="fill a folder from which a run needs no network"),
+        lambda overlays: _experiment(overlays, command="mirror"),
+    )
     chosen = parser.parse_args(arguments)
     chosen.run(chosen)
 
@@ -50,10 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 # ---- the configuration ----
 
 
-def _experiment(overlays: Sequence[Path]) -> experiment.Experiment:
+def _experiment(overlays: Sequence[Path], command: str = "plan") -> experiment.Experiment:
     config: dict = {}
     for path in (CONFIG, *overlays):
-        config = _merged(config, _read(path))
+        config = _merged(config, _read(path, command))
     return experiment.load_or_exit(config)
 
 
@@ -62,13 +66,13 @@ def _of_latentqa(key: str) -> Sequence[str]:
     return _experiment(()).config["latentqa"][key] if CONFIG.is_file() else []
 
 
-def _read(path: Path) -> dict:
+def _read(path: Path, command: str = "plan") -> dict:
     if not path.is_file():
-        sys.exit(f"plan: there is no file {path}; call it in the project's folder")
+        sys.exit(f"{command}: there is no file {path}; call it in the project's folder")
     try:
         return yaml.safe_load(path.read_text()) or {}
     except yaml.YAMLError as error:
-        sys.exit(f"plan: {path} is no YAML: {' '.join(str(error).split())}")
+        sys.exit(f"{command}: {path} is no YAML: {' '.join(str(error).split())}")
 
 
 def _merged(below: dict, above: dict) -> dict:

@@ -6,7 +6,6 @@ read when a stage runs it.
 """
 
 import json
-import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 
+from steerlab.data import hub
 from steerlab.store import weights_digest, write_json
 
 Tokenizer = Any  # transformers' fast tokenizers share no annotated base class that names what is used here
@@ -208,9 +208,9 @@ def pad(
 def prepare(definition: dict[str, Any], folder: Path, *, name: str, source: Path | None = None) -> None:
     """Write the model folder: config.json, model.safetensors, tokenizer files, model.json {name, revision, source}.
 
-    definition: {"kind": "gguf"} with source = the GGUF file or its folder; {"kind": "hub", "repo", "revision"};
-    {"kind": "folder", "path"}; {"kind": "random", "family", "seed", "layers"}; {"kind": "rotated", "of", "seed"} with
-    source = the other model's folder. `expect` (any kind, optional) states
+    definition: {"kind": "gguf"} with source = the GGUF file or its folder; {"kind": "hub", "repo", "revision"} with
+    source = a mirror, or None; {"kind": "folder", "path"}; {"kind": "random", "family", "seed", "layers"};
+    {"kind": "rotated", "of", "seed"} with source = the other model's folder. `expect` (any kind, optional) states
     tokenizer facts that must hold: {"bos": 1, "eos": 2, "pad": 2, "encode": {"Hello world": [19556, 905]}}.
     `chat_template` (any kind, optional): Jinja, in place of the tokenizer's own.
     folder: absent or empty. A caller who must not be seen half-way writes to a temporary folder and renames it.
@@ -227,42 +227,6 @@ def prepare(definition: dict[str, Any], folder: Path, *, name: str, source: Path
         (folder / "chat_template.jinja").write_text(definition["chat_template"])
     _sign(folder, name=name, origin=origin)
     _check(folder, name=name, expect=definition.get("expect", {}))
-
-
-def download(
-    repo: str,
-    revision: str,
-    folder: Path,
-    *,
-    who: str,
-    files: Sequence[str],
-    pickled: Sequence[str] = (),
-    endpoint: str | None = None,
-) -> None:
-    """Fetch the files at the top of a hub repository, as they are at a commit, whose names match the patterns `files`.
-
-    who: what they are for, as errors say it. pickled: patterns of the weights that are taken where the commit has no
-    safetensors; without any such a commit is refused. Raises ModelError, in one line, also for what the hub refuses.
-    """
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
-
-    if not re.fullmatch(r"[0-9a-f]{40}", revision):
-        raise ModelError(f"{who} pins revision {revision!r} of {repo}; give the commit's 40 hex digits")
-    hub = HfApi(endpoint=endpoint)
-    try:
-        listed = hub.list_repo_files(repo, revision=revision)
-        safe = any(file.endswith(".safetensors") and "/" not in file for file in listed)
-        if not safe and not pickled:
-            raise ModelError(f"{repo} at {revision} has no safetensors, and pickles run code; choose another revision")
-        wanted = [*files, *(() if safe else pickled)]
-        where = {"local_dir": folder, "allow_patterns": wanted, "ignore_patterns": ["*/*"]}
-        hub.snapshot_download(repo, revision=revision, **where)
-    except HfHubHTTPError as error:  # a gated, private or mistyped repository
-        reason = str(error).strip().splitlines()[0]
-        remedy = "check repo and revision; for a gated one accept its terms and set HF_TOKEN"
-        raise ModelError(f"{who}: the hub refuses {repo} at {revision} ({reason}); {remedy}") from error
-    shutil.rmtree(folder / ".cache", ignore_errors=True)  # the hub client's bookkeeping
 
 
 # ---- the kinds: each writes config, weights and tokenizer into `folder` and returns where they came from ----
@@ -293,7 +257,11 @@ def _from_gguf(definition: dict[str, Any], folder: Path, name: str, source: Path
 
 def _from_hub(definition: dict[str, Any], folder: Path, name: str, source: Path | None) -> str:
     repo, revision = definition["repo"], definition.get("revision", "")
-    download(repo, revision, folder, who=f"model {name!r}", files=_FILES, endpoint=definition.get("endpoint"))
+    where = {"endpoint": definition.get("endpoint"), "mirror": source}
+    try:
+        hub.fetch(repo, revision, folder, who=f"model {name!r}", files=hub.MODEL, **where)
+    except hub.HubError as error:
+        raise ModelError(str(error)) from error
     return f"{repo}@{revision}"
 
 
@@ -303,7 +271,7 @@ def _from_folder(definition: dict[str, Any], folder: Path, name: str, source: Pa
         raise ModelError(f"model {name!r}: {path} is no folder; correct its path, as seen from where the run starts")
     if not any(path.glob("*.safetensors")):
         raise ModelError(f"model {name!r}: {path} has no *.safetensors; save the model with safe serialisation first")
-    for pattern in _FILES:
+    for pattern in hub.MODEL:
         for file in path.glob(pattern):
             shutil.copyfile(file, folder / file.name)
     return path.name
@@ -368,12 +336,6 @@ _KINDS: dict[str, Callable[[dict[str, Any], Path, str, Path | None], str]] = {
     "random": _random,
     "rotated": _rotated,
 }
-
-_FILES = (
-    *("config.json", "generation_config.json", "*.safetensors", "model.safetensors.index.json"),
-    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template*", "vocab.*", "merges.txt"),
-    *("spiece.model", "LICENSE*"),
-)
 
 
 # ---- helpers ----

@@ -2,7 +2,8 @@
 
 A file is read out of what was obtained (itself, or a member of an archive), its size and SHA-256 are checked, and only
 then does it get its name. Where the table knows no SHA-256, the one of the first copy is noted in SHA256SUMS beside it
-and holds from then on. Partial downloads stay beside the raw folder and are resumed by the next call.
+and holds from then on. Partial downloads stay beside the raw folder and are resumed by the next call. A filled mirror
+(steerlab.data.mirrors) stands for every door that leads to a network.
 """
 
 import errno
@@ -16,10 +17,11 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, cast
 
+from steerlab.data import mirrors
 from steerlab.data.download import MIB, Refused, Transient, download, patiently
 from steerlab.data.sources import SAMPLE, Door, File, Source
 from steerlab.progress import progress
@@ -27,7 +29,6 @@ from steerlab.store import file_digest, write_atomically
 
 log = logging.getLogger(__name__)
 
-SUMS = "SHA256SUMS"  # lines as sha256sum writes and checks them
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -47,16 +48,17 @@ def fetch(
 ) -> None:
     """Bring every file of a source's door into `folder`; files that lie there whole are left alone.
 
-    mirror: the mirror folder, for door "mirror". environ: environment of pip and of the hubs' clients (index settings,
-    HF_ENDPOINT, keys). parts: where partial downloads wait (default: a hidden folder beside `folder`, so that they
-    survive when `folder` is deleted). pause: seconds before the second attempt, doubled each time.
+    mirror: the mirror folder, for door "mirror"; a filled one for all doors but "sample". environ: environment of pip
+    and of the hubs' clients (index settings, HF_ENDPOINT, keys). parts: where partial downloads wait (default: a hidden
+    folder beside `folder`, so that they survive when `folder` is deleted). pause: seconds before the second attempt,
+    doubled each time.
     Raises FetchError; then no file stands under its final name that is not whole.
     """
     if door not in source.doors:
         raise FetchError(f"{source.name}: no door {door!r}; choose one of {', '.join(source.doors)}")
-    chosen = source.doors[door]
+    chosen = _in_mirror(source, door) if mirrors.is_filled(mirror) else source.doors[door]
     parts = parts or folder.with_name(f".{folder.name}.part")
-    missing = [file for file in chosen.files if not _is_whole(folder, file)]
+    missing = lacking(chosen, folder)
     for file in progress(missing, total=len(missing), desc=f"{source.name} ({door})", unit="file"):
         errand = Errand(source, chosen, file, parts, mirror, environ, pause)
         try:
@@ -74,6 +76,11 @@ def fetch(
                 f"gave up after several attempts: {error}", "run again later: it goes on where it stopped"
             ) from error
     shutil.rmtree(parts, ignore_errors=True)
+
+
+def lacking(door: Door, folder: Path) -> list[File]:
+    """The files of a door that do not lie whole in `folder`."""
+    return [file for file in door.files if not _is_whole(folder, file)]
 
 
 @dataclass(frozen=True)
@@ -102,8 +109,21 @@ class Errand:
     def address(self) -> str:
         return f"{self.door.origin.rstrip('/')}/{self.file.remote}"
 
+    def way_out(self, remedy: str) -> str:
+        """The remedy, or for a file of a filled mirror that of the mirror."""
+        return mirrors.remedy(self.mirror) if self.door.kind == "mirror" and mirrors.is_filled(self.mirror) else remedy
+
     def error(self, what: str, remedy: str) -> FetchError:
         return FetchError(f"{self.name} ({self.door.kind} door): {what}; {remedy}")
+
+
+def _in_mirror(source: Source, door: str) -> Door:
+    """A door as a filled mirror holds it: whole files, which a network would have to be asked for."""
+    chosen = source.doors[door]
+    if chosen.kind in ("sample", "mirror"):
+        return chosen
+    place = mirrors.source_place(source.name, door)
+    return Door("mirror", tuple(replace(file, remote=f"{place}/{file.name}", member="") for file in chosen.files))
 
 
 def _sample(errand: Errand) -> Path:
@@ -115,7 +135,11 @@ def _mirror(errand: Errand) -> Path:
         raise errand.error("no mirror folder is given", "set data.mirror")
     path = errand.mirror / errand.file.remote
     if not path.is_file():
-        raise errand.error(f"mirror {errand.mirror} lacks {errand.file.remote}", "add it there or choose another door")
+        raise errand.error(
+            f"mirror {errand.mirror} lacks {errand.file.remote}",
+            errand.way_out("add it there or choose another door"),
+        )
+    log.info("%s: %s out of mirror %s", errand.name, errand.file.remote, errand.mirror)
     return path
 
 
@@ -227,7 +251,8 @@ OBTAIN: dict[str, Callable[[Errand], Path]] = {
 def _place(errand: Errand, obtained: Path, target: Path) -> None:
     """Write the file out of what was obtained, checking it on the way; what does not match is deleted."""
     file, digest = errand.file, hashlib.sha256()
-    pinned = file.sha256 or _noted(target.parent).get(file.name)
+    noted = mirrors.read_sums(target.parent).get(file.name)
+    pinned = file.sha256 or noted or mirrors.read_sums(obtained.parent).get(file.name)  # a mirror has its own notes
 
     def write(temporary: Path) -> None:
         size = 0
@@ -242,22 +267,13 @@ def _place(errand: Errand, obtained: Path, target: Path) -> None:
             raise errand.error(
                 f"it has {size} bytes with SHA-256 {digest.hexdigest()[:12]}..., "
                 f"not the pinned {'' if file.bytes is None else f'{file.bytes} with '}{str(pinned)[:12]}...",
-                "run again; if it stays so, the publisher has changed the file: choose another door",
+                errand.way_out("run again; if it stays so, the publisher has changed the file: choose another door"),
             )
 
     write_atomically(target, write)
-    if pinned is None:
+    if file.sha256 is None and noted is None:
         log.info("%s is not pinned: this copy has SHA-256 %s", errand.name, digest.hexdigest())
-        noted = _noted(target.parent) | {file.name: digest.hexdigest()}
-        lines = "".join(f"{sha256}  {name}\n" for name, sha256 in sorted(noted.items()))
-        write_atomically(target.with_name(SUMS), lambda temporary: temporary.write_text(lines))
-
-
-def _noted(folder: Path) -> dict[str, str]:
-    """SHA-256 by name of the files in the folder that the table does not pin."""
-    path = folder / SUMS
-    lines = path.read_text().splitlines() if path.exists() else []
-    return {name: sha256 for sha256, _, name in (line.partition("  ") for line in lines)}
+        mirrors.note_sums(target.parent, {file.name: digest.hexdigest()})
 
 
 @contextmanager
@@ -290,5 +306,5 @@ def _blocks(stream: IO[bytes]) -> Iterator[bytes]:
 
 
 def _is_whole(folder: Path, file: File) -> bool:
-    path, pinned = folder / file.name, file.sha256 or _noted(folder).get(file.name)
+    path, pinned = folder / file.name, file.sha256 or mirrors.read_sums(folder).get(file.name)
     return path.is_file() and file.bytes in (None, path.stat().st_size) and file_digest(path) == pinned

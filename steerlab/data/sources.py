@@ -24,7 +24,7 @@ REAL, SYNTHETIC = "real", "synthetic sample"  # what a table says of its rows' d
 class File:
     """One file of a door: its name in the raw folder, its size in bytes and SHA-256 (hex), the format its loader reads.
 
-    bytes, sha256: None where they are not known: the copy first fetched is then the one that counts (doors.SUMS).
+    bytes, sha256: None where they are not known: the copy first fetched is then the one that counts (SHA256SUMS).
     remote: path under the door's origin, in the sample folder or in the mirror; member: path inside the archive that
     `remote` (or the door's package) is, or "" where the file comes by itself.
     """

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from steerlab.experiment import disk, plan, rates, work
@@ -65,8 +66,7 @@ def _add(sums: defaultdict[str, float], more: Mapping[str, float]) -> None:
 
 def _service(x: "Experiment", job: Job, service: str) -> tuple[int, float]:
     """Texts that a service is asked about at most, and the seconds that its quota lets pass for them."""
-    key = tuple(job.wildcards[name] for name in ("model", "method", "task", "split"))
-    texts = plan.count(x.config, x.cells[key]).continuations
+    texts = plan.count(x.config, x.cell(SimpleNamespace(**job.wildcards))).continuations
     return texts, plan.seconds_asking(texts, x.config["scores"][service]["quota"])
 
 

@@ -127,7 +127,7 @@ def scaled(config: dict, work: Work) -> Units:
     size, usual = size_of(config, work.model) if work.model else reference(), reference()
     if size is None:
         return {unit: amount for unit, amount in work.units.items() if unit not in (*BODY, *HEAD, *STATES)}
-    factors = dict.fromkeys(BODY, size.parameters / usual.parameters)
+    factors: dict[str, float] = dict.fromkeys(BODY, size.parameters / usual.parameters)
     factors |= dict.fromkeys(HEAD, size.hidden * size.vocabulary / usual.hidden / usual.vocabulary)
     factors |= dict.fromkeys(STATES, (size.hidden / usual.hidden) ** 2)
     return {unit: amount * factors.get(unit, 1) for unit, amount in work.units.items()}
@@ -224,7 +224,7 @@ def _texts_scored(x: "Experiment", w: SimpleNamespace) -> Work:
 def _classified(x: "Experiment", rule: str, texts: float) -> Units:
     """The starts and tokens of the classifiers among a rule's scorers, which are about as large as the reference."""
     run = [name for name in lookups.scorers_of(x.config, rule) if lookups.is_classifier(text_scorer(x.config, name))]
-    return {"start": 1, "load": len(run), "read": len(run) * texts * 20} if run else {}
+    return {"start": 1.0, "load": float(len(run)), "read": len(run) * texts * 20} if run else {}
 
 
 def _steer(x: "Experiment", w: SimpleNamespace) -> Work:

@@ -55,8 +55,8 @@ def prepare(
 ) -> None:
     """Write the files that the scorer at `module:Class` is loaded from, with a scorer.json {name, version, ...}.
 
-    source: the raw folder of its source; definition: what the configuration says of a classifier; folder: absent or
-    empty. Raises ScorerError, also for a scorer without files.
+    source: the raw folder of its source, or for a classifier of the hub a mirror; definition: what the configuration
+    says of a classifier; folder: absent or empty. Raises ScorerError, also for a scorer without files.
     """
     module, _ = _module(path)
     if not hasattr(module, "prepare"):

@@ -18,7 +18,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
-from steerlab.models import ModelError, download, load_tokenizer
+from steerlab.data import hub
+from steerlab.models import load_tokenizer
 from steerlab.scores import ScorerError, read_record, write_record
 from steerlab.scores.classifier_files import OTHERS, PICKLED, WEIGHTS, files, name_and_version
 
@@ -70,15 +71,16 @@ def prepare(source: Path | None, folder: Path, definition: Mapping[str, Any]) ->
     """Write config, tokenizer, weights and scorer.json.
 
     definition: of the configuration, {repo, revision} or {path}, quantity, label, perhaps against, activation. source:
-    not looked at. scorer.json: name, version, quantity, labels of the model, activation, numbers (places of label and
-    against among the labels), together (False: pads would move its scores, so texts are read one by one).
+    a mirror, for a repository, or None. scorer.json: name, version, quantity, labels of the model, activation, numbers
+    (places of label and against among the labels), together (False: pads would move its scores, so texts are read one
+    by one).
     Raises ScorerError, in one line, for a repository that the hub refuses, a folder without a classifier, weights that
     are no tensors alone, an unknown label, and outputs that are no probabilities.
     """
     if "path" in definition:
         _copy(Path(definition["path"]), folder)
     else:
-        _fetch(definition, folder)
+        _fetch(definition, folder, source)
     name, version = name_and_version(definition)
     _to_safetensors(folder, name)
     if not (folder / "tokenizer.json").exists() and any(folder.glob("*.model")) and not find_spec("sentencepiece"):
@@ -102,13 +104,12 @@ def prepare(source: Path | None, folder: Path, definition: Mapping[str, Any]) ->
         write_record(folder, name=name, version=version, **facts | {"together": False})
 
 
-def _fetch(definition: Mapping[str, Any], folder: Path) -> None:
-    repo, revision, endpoint = definition["repo"], definition["revision"], definition.get("endpoint")
+def _fetch(definition: Mapping[str, Any], folder: Path, mirror: Path | None) -> None:
+    repo, revision = definition["repo"], definition["revision"]
+    where = {"endpoint": definition.get("endpoint"), "mirror": mirror}
     try:
-        download(
-            repo, revision, folder, who=f"scorer {repo}", files=(*WEIGHTS, *OTHERS), pickled=PICKLED, endpoint=endpoint
-        )
-    except ModelError as error:
+        hub.fetch(repo, revision, folder, who=f"scorer {repo}", files=(*WEIGHTS, *OTHERS), pickled=PICKLED, **where)
+    except hub.HubError as error:
         raise ScorerError(str(error)) from error
 
 

@@ -23,8 +23,7 @@ from steerlab.experiment import lookups
 from steerlab.experiment.scorers import CLASSIFIER
 from steerlab.scores import ScorerError
 from steerlab.tiny_models import byte_tokenizer
-from tests.unit.test_data_doors import COMMIT
-from tests.unit.web import Web
+from tests.unit.web import COMMIT, Web
 from tests.workflow.project import ROOT
 
 WORDS = [f"w{number}" for number in range(40)]
@@ -299,18 +298,7 @@ def refused(path: Path, tmp_path: Path, reason: str, **definition: object) -> No
 
 def put(web: Web, repo: str, folder: Path) -> dict:
     """The files of a folder on the hub at COMMIT; returns a definition that takes them."""
-    listed = [
-        {"type": "file", "path": file.name, "size": file.stat().st_size, "oid": "0" * 40} for file in folder.iterdir()
-    ]
-    about = {"id": repo, "sha": COMMIT, "siblings": [{"rfilename": one["path"]} for one in listed]}
-    answers = {f"tree/{COMMIT}": listed, f"revision/{COMMIT}": about}
-    for path, answer in answers.items():
-        web.files[f"/api/models/{repo}/{path}"] = json.dumps(answer).encode()
-        web.headers[f"/api/models/{repo}/{path}"] = {"Content-Type": "application/json"}
-    for file in folder.iterdir():
-        path = f"/{repo}/resolve/{COMMIT}/{file.name}"
-        web.files[path] = file.read_bytes()
-        web.headers[path] = {"ETag": f'"{file.name}"', "X-Repo-Commit": COMMIT}
+    web.put_on_the_hub(repo, folder)
     return TOXIC | {"repo": repo, "revision": COMMIT, "endpoint": web.address}
 
 

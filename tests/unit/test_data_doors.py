@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from steerlab.data import loaders
-from steerlab.data.doors import SUMS, FetchError, fetch
+from steerlab.data.doors import FetchError, fetch
+from steerlab.data.mirrors import SUMS
 from steerlab.data.sources import Door, File, Source, table
-from tests.unit.web import Web
+from tests.unit.web import COMMIT, Web
 
 BYTES = bytes(range(256)) * 8192  # 2 MiB
 ENVIRON = {key: value for key, value in os.environ.items() if key in ("PATH", "LANG")}
@@ -324,8 +325,6 @@ def test_a_member_that_the_wheel_does_not_hold_is_named(index, tmp_path):
 
 
 # --- hub ------------------------------------------------------------------------------------------------------------
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def on_the_hub(web) -> tuple[Source, dict[str, str]]:

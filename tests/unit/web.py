@@ -1,7 +1,11 @@
 """A web server on loopback that cuts and fails: for doors, the hub and Kaggle."""
 
 import http.server
+import json
 import threading
+from pathlib import Path
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Web:
@@ -53,6 +57,22 @@ class Web:
         if handler.command != "HEAD":
             handler.wfile.write(body[: fault[1]] if isinstance(fault, tuple) else body)
         handler.close_connection = True
+
+    def put_on_the_hub(self, repo: str, folder: Path, card: dict | None = None) -> None:
+        """Serve the files of a folder as a model of the hub at COMMIT; card: what heads its model card."""
+        listed = [
+            {"type": "file", "path": file.name, "size": file.stat().st_size, "oid": "0" * 40}
+            for file in folder.iterdir()
+        ]
+        about = {"id": repo, "sha": COMMIT, "siblings": [{"rfilename": one["path"]} for one in listed]}
+        about |= {"cardData": card} if card else {}
+        for path, answer in {f"tree/{COMMIT}": listed, f"revision/{COMMIT}": about}.items():
+            self.files[f"/api/models/{repo}/{path}"] = json.dumps(answer).encode()
+            self.headers[f"/api/models/{repo}/{path}"] = {"Content-Type": "application/json"}
+        for file in folder.iterdir():
+            path = f"/{repo}/resolve/{COMMIT}/{file.name}"
+            self.files[path] = file.read_bytes()
+            self.headers[path] = {"ETag": f'"{file.name}"', "X-Repo-Commit": COMMIT}
 
     def close(self) -> None:
         self.server.shutdown()
