@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from steerlab.experiment.resources import cards
-from steerlab.store import digest, file_digest, write_json
+from steerlab.store import WHOLE, Share, digest, file_digest, write_json
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,8 @@ class Job:
 
     inputs: path, or list of paths, by name; outputs: temporary path by name, renamed when the job ends well;
     spec: the leaves that change the bytes; store: the whole store; work: this job's own folder in it, named by the
-    digest of its spec, code and inputs; config: the configuration, for what does not change the bytes.
+    digest of its spec, code and inputs; config: the configuration, for what does not change the bytes; share: those of
+    the work's batches that this job is for. Shards and the job that gathers them have one work folder.
     """
 
     inputs: dict
@@ -47,6 +48,7 @@ class Job:
     store: Path
     work: Path
     config: dict
+    share: Share = WHOLE
 
 
 @contextlib.contextmanager
@@ -79,16 +81,18 @@ def job(snakemake) -> Iterator[Job]:
 
 
 def _job(snakemake, finals: dict[str, Path], outputs: dict[str, Path]) -> Job:
-    inputs = dict(snakemake.input.items())
+    inputs = {name: paths for name, paths in snakemake.input.items() if name != "shards"}
     spec = json.loads(snakemake.params.spec)
     store = Path(snakemake.config["store"])
-    stage = next(iter(finals.values())).parts[1]
+    of_shard = {name: int(number) for name, number in snakemake.wildcards.items() if name in ("shard", "shards")}
+    stage = next(iter(finals.values())).parts[3 if of_shard else 1]  # results/shards/1-of-2/<stage>, results/<stage>
     contents = {name: _content(paths) for name, paths in inputs.items()}
     work = store / stage / digest(spec, snakemake.params.get("code"), contents)
     paths = {
         name: [Path(p) for p in value] if not isinstance(value, str) else Path(value) for name, value in inputs.items()
     }
-    return Job(paths, outputs, spec, store, work, snakemake.config)
+    share = (of_shard["shard"] - 1, of_shard["shards"]) if of_shard else WHOLE
+    return Job(paths, outputs, spec, store, work, snakemake.config, share)
 
 
 def _content(paths: str | list[str]) -> object:
@@ -136,6 +140,7 @@ def _provenance(snakemake, finals: dict[str, Path], started: float) -> dict:
         "wildcards": dict(snakemake.wildcards.items()),
         "spec": spec,
         "code": snakemake.params.get("code"),
+        "shards": len(snakemake.input.get("shards", [])) or 1,
         "started": datetime.fromtimestamp(started, UTC).isoformat(),
         "ended": datetime.fromtimestamp(ended, UTC).isoformat(),
         "seconds": round(ended - started, 3),

@@ -23,6 +23,7 @@ from steerlab.scores import ScorerError, read_record, write_record
 from steerlab.scores.classifier_files import OTHERS, PICKLED, WEIGHTS, files, name_and_version
 
 TOKENS_A_BATCH = 4096  # pads included
+TEXTS_A_SLICE = 128  # at least: what a killed job loses at most, less a batch
 
 
 class Classifier:
@@ -47,8 +48,7 @@ class Classifier:
         scores = np.full(len(texts), np.nan)
         if not texts:
             return scores
-        cut = {"truncation": self._limit is not None, "max_length": self._limit}
-        encoded = self._tokenizer(list(texts), **cut)
+        encoded = self._encoded(texts)
         lengths = [len(ids) for ids in encoded["input_ids"]]
         columns = {key: rows for key, rows in encoded.items() if key in self._takes}
         for batch in _batches(lengths, self._tokens):
@@ -56,6 +56,22 @@ class Classifier:
             against = shares[:, self._numbers[1]] if len(self._numbers) > 1 else 0.0
             scores[batch] = (shares[:, self._numbers[0]] - against).cpu().numpy()
         return scores
+
+    def slices(self, texts: Sequence[str]) -> list[list[int]]:
+        """Places of the texts, as lists that may be scored each by itself to the bytes of all at once.
+
+        A slice is some whole batches of `score`, which cuts it into the same ones again; texts of no token are in none.
+        """
+        slices: list[list[int]] = []
+        lengths = [len(ids) for ids in self._encoded(texts)["input_ids"]] if texts else []
+        for batch in _batches(lengths, self._tokens):
+            if not slices or len(slices[-1]) >= TEXTS_A_SLICE:
+                slices.append([])
+            slices[-1] += batch
+        return slices
+
+    def _encoded(self, texts: Sequence[str]) -> Any:
+        return self._tokenizer(list(texts), truncation=self._limit is not None, max_length=self._limit)
 
     def _shares(self, rows: dict[str, list[list[int]]]) -> Tensor:
         """The probability of each label, (texts, labels) float64. rows: of unequal length, by the model's argument."""
