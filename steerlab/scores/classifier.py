@@ -51,7 +51,7 @@ class Classifier:
         encoded = self._encoded(texts)
         lengths = [len(ids) for ids in encoded["input_ids"]]
         columns = {key: rows for key, rows in encoded.items() if key in self._takes}
-        for batch in _batches(lengths, self._tokens):
+        for batch in batches(lengths, self._tokens):
             shares = self._shares({key: [rows[place] for place in batch] for key, rows in columns.items()})
             against = shares[:, self._numbers[1]] if len(self._numbers) > 1 else 0.0
             scores[batch] = (shares[:, self._numbers[0]] - against).cpu().numpy()
@@ -62,9 +62,9 @@ class Classifier:
 
         A slice is some whole batches of `score`, which cuts it into the same ones again; texts of no token are in none.
         """
-        slices: list[list[int]] = []
         lengths = [len(ids) for ids in self._encoded(texts)["input_ids"]] if texts else []
-        for batch in _batches(lengths, self._tokens):
+        slices: list[list[int]] = []
+        for batch in batches(lengths, self._tokens):
             if not slices or len(slices[-1]) >= TEXTS_A_SLICE:
                 slices.append([])
             slices[-1] += batch
@@ -215,8 +215,11 @@ def _unused_positions(model: nn.Module) -> int:
     return 0
 
 
-def _batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
-    """Places of texts of like length, at most `tokens` tokens with the pads, or one text, at a time; no empty texts."""
+def batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
+    """Places of texts of like length, at most `tokens` tokens with the pads, or one text, at a time; no empty texts.
+
+    Any of them that follow each other fall into the same batches when they are all the texts that there are.
+    """
     batch: list[int] = []
     for place in sorted((place for place, length in enumerate(lengths) if length), key=lambda place: lengths[place]):
         if batch and (len(batch) + 1) * lengths[place] > tokens:
