@@ -23,7 +23,7 @@ from steerlab.scores import ScorerError, read_record, write_record
 from steerlab.scores.classifier_files import OTHERS, PICKLED, WEIGHTS, files, name_and_version
 
 TOKENS_A_BATCH = 4096  # pads included
-TEXTS_A_SLICE = 128  # at least: what a killed job loses at most, less a batch
+TEXTS_A_SLICE = 128  # at least; a killed job loses at most these and a batch
 
 
 class Classifier:
