@@ -6,6 +6,7 @@ rule capture_activations:
     input:
         model=names.MODEL,
         table=names.TABLE,
+        shards=x.shards("capture_activations", names.ACTIVATIONS),
     output:
         manifest=names.ACTIVATIONS,
     log:
@@ -24,3 +25,12 @@ rule capture_activations:
         code=x.code("capture_activations"),
     script:
         "../scripts/capture_activations.py"
+
+
+use rule capture_activations as capture_activations_shard with:
+    output:
+        manifest=temp(names.shard(names.ACTIVATIONS)),
+    log:
+        names.log(names.shard(names.ACTIVATIONS)),
+    benchmark:
+        names.benchmark(names.shard(names.ACTIVATIONS))

@@ -30,3 +30,5 @@ wildcard_constraints:
     figure=r"\w+",
     intervention=r"\w+",
     layers=r"\w+",
+    shard=r"\d+",
+    shards=r"\d+",

@@ -8,6 +8,7 @@ rule generate_continuations:
         choice=x.choice_input,
         model=names.MODEL,
         table=names.TABLE,
+        shards=x.shards("generate_continuations", names.GENERATIONS),
     output:
         continuations=names.GENERATIONS,
     log:
@@ -26,3 +27,12 @@ rule generate_continuations:
         code=lambda w: x.code("generate_continuations", method=w.method),
     script:
         "../scripts/generate_continuations.py"
+
+
+use rule generate_continuations as generate_continuations_shard with:
+    output:
+        continuations=temp(names.shard(names.GENERATIONS)),
+    log:
+        names.log(names.shard(names.GENERATIONS)),
+    benchmark:
+        names.benchmark(names.shard(names.GENERATIONS))

@@ -28,6 +28,7 @@ rule score_texts:
         continuations=x.generations,
         table=names.TABLE,
         scorers=x.prepared_scorers("score_texts"),
+        shards=x.shards("score_texts", names.TEXT_SCORES),
     output:
         scores=names.TEXT_SCORES,
     log:
@@ -44,6 +45,15 @@ rule score_texts:
         code=x.code("score_texts"),
     script:
         "../scripts/score_texts.py"
+
+
+use rule score_texts as score_texts_shard with:
+    output:
+        scores=temp(names.shard(names.TEXT_SCORES)),
+    log:
+        names.log(names.shard(names.TEXT_SCORES)),
+    benchmark:
+        names.benchmark(names.shard(names.TEXT_SCORES))
 
 
 rule score_texts_by_service:
@@ -74,6 +84,7 @@ rule score_perplexity:
         continuations=x.generations,
         model=x.judge_model,
         table=names.TABLE,
+        shards=x.shards("score_perplexity", names.PERPLEXITY_SCORES),
     output:
         scores=names.PERPLEXITY_SCORES,
     log:
@@ -94,12 +105,22 @@ rule score_perplexity:
         "../scripts/score_perplexity.py"
 
 
+use rule score_perplexity as score_perplexity_shard with:
+    output:
+        scores=temp(names.shard(names.PERPLEXITY_SCORES)),
+    log:
+        names.log(names.shard(names.PERPLEXITY_SCORES)),
+    benchmark:
+        names.benchmark(names.shard(names.PERPLEXITY_SCORES))
+
+
 rule score_answers:
     input:
         steer=x.steer_input,
         choice=x.choice_input,
         model=names.MODEL,
         table=names.TABLE,
+        shards=x.shards("score_answers", names.ANSWER_SCORES),
     output:
         scores=names.ANSWER_SCORES,
     log:
@@ -118,6 +139,15 @@ rule score_answers:
         code=lambda w: x.code("score_answers", method=w.method),
     script:
         "../scripts/score_answers.py"
+
+
+use rule score_answers as score_answers_shard with:
+    output:
+        scores=temp(names.shard(names.ANSWER_SCORES)),
+    log:
+        names.log(names.shard(names.ANSWER_SCORES)),
+    benchmark:
+        names.benchmark(names.shard(names.ANSWER_SCORES))
 
 
 rule score_references:
@@ -144,6 +174,7 @@ rule judge_answers:
         continuations=x.generations,
         model=x.answer_judge,
         table=names.TABLE,
+        shards=x.shards("judge_answers", names.JUDGEMENTS),
     output:
         scores=names.JUDGEMENTS,
     log:
@@ -162,3 +193,12 @@ rule judge_answers:
         code=x.code("judge_answers"),
     script:
         "../scripts/judge_answers.py"
+
+
+use rule judge_answers as judge_answers_shard with:
+    output:
+        scores=temp(names.shard(names.JUDGEMENTS)),
+    log:
+        names.log(names.shard(names.JUDGEMENTS)),
+    benchmark:
+        names.benchmark(names.shard(names.JUDGEMENTS))

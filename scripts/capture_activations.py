@@ -4,13 +4,14 @@ import json
 from pathlib import Path
 
 from steerlab.job import job
+from steerlab.store import WHOLE, Share
 
 
-def run(*, model: Path, table: Path, manifest: Path, spec: dict, store: Path) -> None:
-    """Fill the store's shards and write the manifest that names them."""
+def run(*, model: Path, table: Path, manifest: Path, spec: dict, store: Path, share: Share = WHOLE) -> None:
+    """Fill the store and write the manifest that names what is there. share: those of its files that are asked for."""
     from steerlab import activations
 
-    captured = activations.of_training_texts(model, table, spec, store)
+    captured = activations.of_training_texts(model, table, spec, store, share)
     shards = [str(path.relative_to(store)) for path in captured.files]
     about = {"site": captured.site, "layers": len(captured.layers_captured), "shards": shards}
     manifest.write_text(json.dumps(about, indent=1) + "\n")
@@ -18,4 +19,4 @@ def run(*, model: Path, table: Path, manifest: Path, spec: dict, store: Path) ->
 
 if "snakemake" in globals():
     with job(snakemake) as j:
-        run(**j.inputs, manifest=j.outputs["manifest"], spec=j.spec, store=j.store)
+        run(**j.inputs, manifest=j.outputs["manifest"], spec=j.spec, store=j.store, share=j.share)

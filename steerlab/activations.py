@@ -110,11 +110,13 @@ def capture(
     shard_rows: int,
     made_by: Sequence[object] = (),
     layers: Sequence[int] | None = None,
+    share: store.Share = store.WHOLE,
 ) -> Activations:
     """Capture the states of all rows at one site, except the shards that are already whole in `folder`.
 
     made_by: what else decides the bytes and so belongs to the key, such as threads and the digest of the code.
     layers: of a site that has layers, those that are wanted, None for all; no block after the last of them is run.
+    share: those of the files that are wanted; no other is then captured, nor in what is returned.
     Opening is capturing: every shard's hash is checked, and the model's body is loaded only if one is missing or bad.
     """
     wanted = sites.layers_of(handle.info.config, site) if layers is None else tuple(layers)
@@ -123,7 +125,7 @@ def capture(
     context = store.digest(
         handle.info.revision, site, handle.dtype, handle.device, handle.attention, batch_rows, list(made_by), *some
     )
-    starts = tuple(range(0, len(rows), shard_rows))
+    starts = tuple(range(0, len(rows), shard_rows))[share[0] :: share[1]]
     shards = [rows[start : start + shard_rows] for start in starts]
     files = tuple(folder / context / f"{_key(shard)}.safetensors" for shard in shards)
     for file, shard in zip(progress(files, total=len(files), desc=f"activations at {site}", unit="shard"), shards):
@@ -133,16 +135,18 @@ def capture(
     return Activations(site, wanted, files, starts)
 
 
-def of_training_texts(model: Path, table: Path, spec: dict, folder: Path) -> Activations:
+def of_training_texts(
+    model: Path, table: Path, spec: dict, folder: Path, share: store.Share = store.WHOLE
+) -> Activations:
     """The activations of a task's labelled texts, as `train_steer` and `capture_activations` both open them.
 
     model: model folder; table: the task's table; spec: site, positions, splits, activations, device, dtype, attention,
-    threads, versions, capture_code; folder: the store.
+    threads, versions, capture_code; folder: the store; share: of the files, as of `capture`.
     """
     handle = ModelHandle.of(model, spec)
     data = labelled_texts(handle.info.tokenizer, table, spec["splits"])
     rows = select(handle.info.tokenizer, list(data["text"]), spec["positions"], list(data["start"]))
-    return capture(handle, rows, spec["site"], **kept(spec, folder))
+    return capture(handle, rows, spec["site"], share=share, **kept(spec, folder))
 
 
 def kept(spec: Mapping[str, Any], folder: Path) -> dict[str, Any]:

@@ -21,6 +21,9 @@ from steerlab import sites
 from steerlab.data import tables
 from steerlab.methods.settings import at_settings
 from steerlab.models import ModelHandle, Tokenizer, encode, pad
+from steerlab.store import WHOLE, Share
+
+COLUMNS = ["id", "sample", "steps", "strength", "text", "tokens"]
 
 
 @dataclass(frozen=True)
@@ -56,13 +59,15 @@ def of_cell(
     settings: Sequence[tuple[int, float]],
     spec: Mapping[str, Any],
     work: Path,
+    share: Share = WHOLE,
 ) -> pd.DataFrame:
     """All continuations of one cell, batch by batch; finished batches lie in `work` and are not drawn again.
 
     model: model folder; table: the task's table; steer: a steer's folder, None for the model as it is; settings: its
     training steps (0 where it has none) and strength, one after the other.
     spec: device, dtype, attention, split, rendering, prompts (a class, None for all), seed, decoding and
-    has_checkpoints (of the steer, by steps), as the experiment gives them.
+    has_checkpoints (of the steer, by steps), as the experiment gives them. share: those of the
+    batches, of all settings together, that are asked for; the rows are theirs alone.
     Returns a row a continuation: id, sample, steps, strength, text, tokens; sorted by steps, strength, id, sample.
     """
     handle = ModelHandle.of(model, spec)
@@ -76,11 +81,10 @@ def of_cell(
     def compute(cut: list[int]) -> pd.DataFrame:
         return generate(handle.load(), tokenizer, [prompts[i] for i in cut], decoding, spec["seed"])
 
-    how = {"work": work, "desc": f"generations, seed {spec['seed']}", "unit": "batch"}
-    rows = at_settings(steer, handle, settings, cuts, compute, has_checkpoints=spec["has_checkpoints"], **how)
-    return rows.sort_values(["steps", "strength", "id", "sample"], ignore_index=True).reindex(
-        columns=["id", "sample", "steps", "strength", "text", "tokens"]
-    )
+    how = {"work": work, "share": share, "desc": f"generations, seed {spec['seed']}", "unit": "batch"}
+    how |= {"has_checkpoints": spec["has_checkpoints"], "columns": COLUMNS}
+    rows = at_settings(steer, handle, settings, cuts, compute, **how)
+    return rows.sort_values(["steps", "strength", "id", "sample"], ignore_index=True)[COLUMNS]
 
 
 def batches(lengths: Sequence[int], ids: Sequence[str], rows_a_batch: int, samples: int) -> list[list[int]]:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from steerlab import warm
-from steerlab.store import digest, file_digest, write_json
+from steerlab.store import WHOLE, Share, digest, file_digest, write_json
 from steerlab.warm import process_stat
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,8 @@ class Job:
 
     inputs: path, or list of paths, by name; outputs: temporary path by name, renamed when the job ends well;
     spec: the leaves that change the bytes; store: the whole store; work: this job's own folder in it, named by the
-    digest of its spec, code and inputs; config: the configuration, for what does not change the bytes.
+    digest of its spec, code and inputs; config: the configuration, for what does not change the bytes; share: those of
+    the work's batches that this job is for. Shards and the job that gathers them have one work folder.
     """
 
     inputs: dict
@@ -49,6 +50,7 @@ class Job:
     store: Path
     work: Path
     config: dict
+    share: Share = WHOLE
 
 
 @contextlib.contextmanager
@@ -86,16 +88,18 @@ def job(snakemake) -> Iterator[Job]:
 
 def _job(snakemake, finals: dict[str, Path], outputs: dict[str, Path]) -> tuple[Job, dict]:
     """The job, and what names the bytes of its inputs: the files may be made again while it works."""
-    inputs = dict(snakemake.input.items())
+    inputs = {name: paths for name, paths in snakemake.input.items() if name != "shards"}
     spec = json.loads(snakemake.params.spec)
     store = Path(snakemake.config["store"])
-    stage = next(iter(finals.values())).parts[1]
+    of_shard = {name: int(number) for name, number in snakemake.wildcards.items() if name in ("shard", "shards")}
+    stage = next(iter(finals.values())).parts[3 if of_shard else 1]  # results/shards/1-of-2/<stage>, results/<stage>
     contents = {name: content(paths) for name, paths in inputs.items()}
     work = store / stage / digest(spec, snakemake.params.get("code"), contents)
     paths = {
         name: [Path(p) for p in value] if not isinstance(value, str) else Path(value) for name, value in inputs.items()
     }
-    return Job(paths, outputs, spec, store, work, snakemake.config), contents
+    share = (of_shard["shard"] - 1, of_shard["shards"]) if of_shard else WHOLE
+    return Job(paths, outputs, spec, store, work, snakemake.config, share), contents
 
 
 def content(paths: str | list[str]) -> object:
@@ -146,11 +150,12 @@ def _provenance(snakemake, finals: dict[str, Path], contents: dict, started: flo
     ended, spec = time.time(), json.loads(snakemake.params.spec)
     return {
         "rule": snakemake.rule,
-        "inputs": {name: described(paths, contents[name]) for name, paths in snakemake.input.items()},
+        "inputs": {name: described(snakemake.input[name], each) for name, each in contents.items()},
         "outputs": {name: described(str(path), content(str(path))) for name, path in finals.items()},
         "wildcards": dict(snakemake.wildcards.items()),
         "spec": spec,
         "code": snakemake.params.get("code"),
+        "shards": len(snakemake.input.get("shards", [])) or 1,
         "started": datetime.fromtimestamp(started, UTC).isoformat(),
         "ended": datetime.fromtimestamp(ended, UTC).isoformat(),
         "seconds": round(ended - started, 3),

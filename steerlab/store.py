@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+Share = tuple[int, int]  # of a work's batches: (which one, from 0, of how many); it has every so many-th batch
+WHOLE: Share = (0, 1)
+
 
 def digest(*parts: object) -> str:
     """SHA-256 (hex) of the parts as sorted JSON; raises TypeError for what JSON cannot hold."""
@@ -75,22 +78,30 @@ def shard_is_whole(path: Path) -> bool:
 
 
 def resume(
-    folder: Path, names: Sequence[str], compute: Callable[[int], pd.DataFrame], *, desc: str, unit: str
+    folder: Path,
+    names: Sequence[str],
+    compute: Callable[[int], pd.DataFrame],
+    *,
+    desc: str,
+    unit: str,
+    share: Share = WHOLE,
+    columns: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Rows of all batches, in the order of `names`; a batch whose whole shard lies in `folder` is read, not computed.
+    """Rows of all batches, in the order of `names`; a batch whose whole file lies in `folder` is read, not computed.
 
-    names: one file stem a batch; compute(i): the rows of batch i.
+    names: one file stem a batch; compute(i): the rows of batch i; share: those of the batches that are asked for;
+    columns: of the empty frame that no batch at all gives.
     """
     import pandas as pd  # half a second, which a job that hands over its script need not spend
 
-    frames = []
-    for index, name in enumerate(progress(names, total=len(names), desc=desc, unit=unit)):
-        shard = folder / f"{name}.parquet"
-        if not shard_is_whole(shard):
+    frames, mine = [], range(share[0], len(names), share[1])
+    for index in progress(mine, total=len(mine), desc=desc, unit=unit):
+        file = folder / f"{names[index]}.parquet"
+        if not shard_is_whole(file):
             rows = compute(index)
-            write_shard(shard, lambda temporary, rows=rows: rows.to_parquet(temporary, index=False))
-        frames.append(pd.read_parquet(shard))
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+            write_shard(file, lambda temporary, rows=rows: rows.to_parquet(temporary, index=False))
+        frames.append(pd.read_parquet(file))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(columns))
 
 
 def _seal(path: Path) -> Path:

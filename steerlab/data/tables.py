@@ -54,6 +54,9 @@ def prompt_classes(path: Path, *, split: str) -> dict[str, str]:
     return {id: CLASS_NAMES.get(label, "all") for id, label in zip(rows.id, rows.label)}
 
 
+ORDER = ["seed", "steps", "strength", "id", "sample"]  # by which scores of continuations are sorted
+
+
 def continuations(paths: Sequence[Path], seeds: Sequence[int]) -> pd.DataFrame:
     """The generations of all seeds with a column `seed`. paths: one file a seed, in the order of `seeds`."""
     frames = [pd.read_parquet(path).assign(seed=seed) for path, seed in zip(paths, seeds, strict=True)]

@@ -1,11 +1,12 @@
 """The experiment as data: what is run, what each file is called, what each job depends on. Pure and torch-free.
 
-The rules see one object, `load(config)`; nothing here touches the network, a model or a result.
+The rules see one object, `load(config)`; nothing here touches the network, a model or, but for the sidecar that says of
+how many shards a file was made, a result.
 """
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ from types import SimpleNamespace
 from steerlab import layer_choices
 from steerlab.data import glue as glue_data
 from steerlab.data import sources
-from steerlab.experiment import codes, figures, glue, latentqa, lookups, names, plan, resources, specs
+from steerlab.experiment import codes, figures, glue, latentqa, lookups, names, plan, resources, shards, specs
 from steerlab.experiment.cells import Cell, Instance, by_key, instance, is_sized, swept_layers
 from steerlab.experiment.config import ConfigError, check
 from steerlab.experiment.registry import ANALYSED, FIGURES, METHODS, TASKS, Method
@@ -144,7 +145,8 @@ class Experiment:
 
     def spec(self, rule: str, wildcards: Iterable[tuple[str, str]] = ()) -> str:
         """Sorted JSON of exactly the leaves that change the bytes of the rule's output."""
-        room, w = next(room for room in (glue, latentqa, specs) if hasattr(room, rule)), dict(wildcards)
+        room = next(room for room in (glue, latentqa, specs) if hasattr(room, rule))
+        w = {name: value for name, value in wildcards if name not in ("shard", "shards")}
         leaves = getattr(room, rule)(self.config, self.doors, **w)
         # The same kernels run whatever card a block lies on, but cards differ: the number is a leaf, as the device is.
         return json.dumps(lookups.with_cards(leaves, lookups.cards(self.config, rule, w)), sort_keys=True)
@@ -166,6 +168,18 @@ class Experiment:
         return codes.code(rule, modules, FILES.get(figure or rule, ()))
 
     # ---- inputs ----
+
+    def shards(self, rule: str, pattern: str) -> Callable[[SimpleNamespace], list[str]]:
+        """What the job that makes `pattern` gathers, by its wildcards; empty for one that is a shard itself."""
+        number = shards.asked(self.config, rule)
+
+        def gathered(w: SimpleNamespace) -> list[str]:
+            if hasattr(w, "shard"):
+                return []
+            about = dict(w.items())
+            return shards.of_file(pattern.format(**about), number, lambda: self.spec(rule, about.items()))
+
+        return gathered
 
     def raw(self, name: str) -> str:
         """Folder of a source's raw files."""

@@ -4,6 +4,7 @@
 {intervention} what bends a frozen model for a classifier, in the blocks of {layers}: picked, random, all, none or one;
 {setting} what a decoder of states is shown, those of "visible" or of "masked" dialogs, and if it was trained on a share
 of the labels or with another rank, these: "visible-labels0.5-rank4";
+{shard} one of {shards} jobs that compute a file's batches;
 {part} the labelled texts that a fit sees, "fitted", or those of the test split, "test".
 """
 
@@ -62,6 +63,16 @@ def log(pattern: str) -> str:
 def benchmark(pattern: str) -> str:
     """Snakemake's own time and memory table of the job that makes `pattern`."""
     return _beside("benchmarks", pattern) + ".tsv"
+
+
+def shard(pattern: str) -> str:
+    """The share of `pattern` that one of several jobs makes: {shard}, from 1, of {shards}; removed once gathered."""
+    return _beside("shards/{shard}-of-{shards}", pattern)
+
+
+def sidecar(pattern: str) -> str:
+    """How the job that made `pattern` made it."""
+    return pattern + ".run.json"
 
 
 def _beside(folder: str, pattern: str) -> str:

@@ -233,7 +233,7 @@ def _steer(x: "Experiment", w: SimpleNamespace) -> Work:
     match here.of:
         case "lm_steer":
             seen = max(given["steps"]) * given["batch_texts"] * min(texts_of(w.task)["text"], given["max_tokens"])
-            body = LOADED | {"read": seen} if given["official_code"] else {"start": 1}
+            body: Units = LOADED | {"read": seen} if given["official_code"] else {"start": 1.0}
             return Work(body | {"head": seen * longer(x.config, w.model)}, w.model)
         case "cogsteer":
             seen = given["updates"] * given["batch_blocks"] + given["evaluations"] * given["judging_blocks"] / 3

@@ -284,5 +284,5 @@ def captured(
     """The states of a table's different reads, once on disk: what `fit` and `losses` take."""
     reads, _ = latent_reads.reads(model.info.tokenizer, data, official_code=official_code)
     layers = [sites.layer_index(model.info.config, read_layer)]
-    sizes = {"batch_rows": batch_rows, "shard_rows": shard_rows}
-    return states_on_disk.capture(model, reads, "block_output", folder=folder, made_by=made_by, layers=layers, **sizes)
+    where = {"folder": folder, "made_by": made_by, "batch_rows": batch_rows, "shard_rows": shard_rows}
+    return states_on_disk.capture(model, reads, "block_output", layers=layers, **where)

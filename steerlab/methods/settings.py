@@ -40,11 +40,14 @@ def at_settings(
     work: Path,
     desc: str,
     unit: str,
+    share: store.Share = store.WHOLE,
+    columns: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """The rows of every part under every setting, with its steps and strength; finished shards lie in `work`.
+    """The rows of every part under every setting, with its steps and strength; finished ones lie in `work`.
 
     steer: a steer's folder, None for the model as it is; compute(part): the rows of a part, called while the model is
     steered. has_checkpoints: False for a derived steer, which is at the steps of what it is made from and no others.
+    share: those of the pairs of setting and part that are asked for; columns: as of `store.resume`.
     """
     at = {steps: steps if steps and has_checkpoints else None for steps, _ in settings}
     fitted = {steps: methods.load(steer, model, steps=at[steps]) if steer else None for steps in at}
@@ -57,4 +60,4 @@ def at_settings(
             return compute(parts[place]).assign(steps=steps, strength=float(strength))
 
     names = [f"{number:03d}-{place:05d}" for number, _, place in plan]
-    return store.resume(work, names, rows, desc=desc, unit=unit)
+    return store.resume(work, names, rows, desc=desc, unit=unit, share=share, columns=columns)

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import pandas as pd
 
+from steerlab import store
 from steerlab.progress import progress
 from steerlab.store import write_json
 
@@ -85,6 +86,9 @@ def texts(
     generations: pd.DataFrame,
     scorers: Sequence[tuple[Any, ...]],
     prompts: Mapping[str, str] | None = None,
+    *,
+    work: Path | None = None,
+    share: store.Share = store.WHOLE,
 ) -> pd.DataFrame:
     """One row a scorer and generation: the generations without text and tokens, with quantity, scorer and score.
 
@@ -92,9 +96,13 @@ def texts(
     prompts: id -> plain prompt. Sentiment is that of prompt and continuation together, as in LM-Steer (without
     `prompts` that of the continuation); toxicity is that of the continuation alone, an empty one scored as a newline.
     A scorer sees each distinct text once. Raises KeyError for an id without a prompt.
+    work: where the finished slices of a scorer that cuts its texts into slices lie; share: those of the slices that are
+    asked for. Of less than all there are only rows of such scorers, and NaN for a text of no slice asked for.
     """
-    bar = progress(scorers, total=len(scorers), desc="scores", unit="scorer")
-    return pd.concat([scored(generations, _Once(load(*scorer)), prompts) for scorer in bar], ignore_index=True)
+    asked = [(number, one) for number, one in enumerate(scorers) if share == store.WHOLE or _has_slices(one[0])]
+    bar = progress(asked, total=len(asked), desc="scores", unit="scorer")
+    once = (_Once(load(*one), work and work / f"{number}", share) for number, one in bar)
+    return pd.concat([scored(generations, scorer, prompts) for scorer in once], ignore_index=True)
 
 
 def scored(generations: pd.DataFrame, scorer: Scorer, prompts: Mapping[str, str] | None = None) -> pd.DataFrame:
@@ -123,6 +131,11 @@ def _module(path: str) -> tuple[ModuleType, str]:
     return importlib.import_module(module), name
 
 
+def _has_slices(path: str) -> bool:
+    module, name = _module(path)
+    return hasattr(getattr(module, name), "slices")
+
+
 def _judged(generations: pd.DataFrame, quantity: str, prompts: Mapping[str, str] | None) -> list[str]:
     if quantity == "toxicity":
         return [text or "\n" for text in generations["text"]]
@@ -132,13 +145,28 @@ def _judged(generations: pd.DataFrame, quantity: str, prompts: Mapping[str, str]
 
 
 class _Once:
-    """A scorer that gives each distinct text to another one once."""
+    """A scorer that gives each distinct text to another one once, and keeps finished slices in a folder."""
 
-    def __init__(self, scorer: Scorer) -> None:
+    def __init__(self, scorer: Scorer, work: Path | None, share: store.Share) -> None:
         self.name, self.version = scorer.name, scorer.version
         self.quantity: Literal["toxicity", "sentiment"] = scorer.quantity
-        self._scorer = scorer
+        self._scorer, self._work, self._share = scorer, work, share
 
     def score(self, texts: Sequence[str]) -> np.ndarray:
         codes, distinct = pd.factorize(np.array(texts, dtype=object))
-        return self._scorer.score(list(distinct))[codes]
+        slices = getattr(self._scorer, "slices", None)
+        if self._work is None or slices is None:
+            return self._scorer.score(list(distinct))[codes]
+        return self._by_slices(list(distinct), slices(list(distinct)), self._work)[codes]
+
+    def _by_slices(self, texts: list[str], slices: list[list[int]], work: Path) -> np.ndarray:
+        def compute(index: int) -> pd.DataFrame:
+            places = slices[index]
+            return pd.DataFrame({"place": places, "score": self._scorer.score([texts[place] for place in places])})
+
+        names = [f"{number:05d}" for number in range(len(slices))]
+        how = {"desc": self.name, "unit": "slice", "share": self._share, "columns": ["place", "score"]}
+        rows = store.resume(work, names, compute, **how)
+        scores = np.full(len(texts), np.nan)
+        scores[rows["place"].to_numpy(dtype=int)] = rows["score"]
+        return scores

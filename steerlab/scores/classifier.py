@@ -24,6 +24,7 @@ from steerlab.scores import ScorerError, read_record, write_record
 from steerlab.scores.classifier_files import OTHERS, PICKLED, WEIGHTS, files, name_and_version
 
 TOKENS_A_BATCH = 4096  # pads included
+TEXTS_A_SLICE = 128  # at least; a killed job loses at most these and a batch
 
 
 class Classifier:
@@ -48,15 +49,30 @@ class Classifier:
         scores = np.full(len(texts), np.nan)
         if not texts:
             return scores
-        cut = {"truncation": self._limit is not None, "max_length": self._limit}
-        encoded = self._tokenizer(list(texts), **cut)
+        encoded = self._encoded(texts)
         lengths = [len(ids) for ids in encoded["input_ids"]]
         columns = {key: rows for key, rows in encoded.items() if key in self._takes}
-        for batch in _batches(lengths, self._tokens):
+        for batch in batches(lengths, self._tokens):
             shares = self._shares({key: [rows[place] for place in batch] for key, rows in columns.items()})
             against = shares[:, self._numbers[1]] if len(self._numbers) > 1 else 0.0
             scores[batch] = (shares[:, self._numbers[0]] - against).cpu().numpy()
         return scores
+
+    def slices(self, texts: Sequence[str]) -> list[list[int]]:
+        """Places of the texts, as lists that may be scored each by itself to the bytes of all at once.
+
+        A slice is some whole batches of `score`, which cuts it into the same ones again; texts of no token are in none.
+        """
+        lengths = [len(ids) for ids in self._encoded(texts)["input_ids"]] if texts else []
+        slices: list[list[int]] = []
+        for batch in batches(lengths, self._tokens):
+            if not slices or len(slices[-1]) >= TEXTS_A_SLICE:
+                slices.append([])
+            slices[-1] += batch
+        return slices
+
+    def _encoded(self, texts: Sequence[str]) -> Any:
+        return self._tokenizer(list(texts), truncation=self._limit is not None, max_length=self._limit)
 
     def _shares(self, rows: dict[str, list[list[int]]]) -> Tensor:
         """The probability of each label, (texts, labels) float64. rows: of unequal length, by the model's argument."""
@@ -200,8 +216,11 @@ def _unused_positions(model: nn.Module) -> int:
     return 0
 
 
-def _batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
-    """Places of texts of like length, at most `tokens` tokens with the pads, or one text, at a time; no empty texts."""
+def batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
+    """Places of texts of like length, at most `tokens` tokens with the pads, or one text, at a time; no empty texts.
+
+    Any of them that follow each other fall into the same batches when they are all the texts that there are.
+    """
     batch: list[int] = []
     for place in sorted((place for place, length in enumerate(lengths) if length), key=lambda place: lengths[place]):
         if batch and (len(batch) + 1) * lengths[place] > tokens:

@@ -22,16 +22,22 @@ from steerlab.models import ModelHandle, Tokenizer
 
 ASKED = {"truthful": "True:", "informative": "Helpful:"}  # measure -> what the judges were tuned to complete
 YES, NO = " yes", " no"
-QUESTIONS_A_SHARD = 20  # what a killed job loses at most
+QUESTIONS_A_SLICE = 20  # what a killed job loses at most
 
 
 def of_cell(
-    model: Path, table: Path, continuations: Sequence[Path], spec: Mapping[str, Any], work: Path
+    model: Path,
+    table: Path,
+    continuations: Sequence[Path],
+    spec: Mapping[str, Any],
+    work: Path,
+    share: store.Share = store.WHOLE,
 ) -> pd.DataFrame:
-    """The judgements of one cell, all seeds and strengths, a few questions at a time; finished shards lie in `work`.
+    """The judgements of one cell, all seeds and strengths, a few questions at a time; finished slices lie in `work`.
 
     model: the judge's model folder; table: the task's table; continuations: one file a seed, in the order of
-    spec["seeds"]; spec: device, dtype, attention, split, seeds, tokens_a_batch, and measure, a key of `ASKED`.
+    spec["seeds"]; spec: device, dtype, attention, split, seeds, tokens_a_batch, and measure, a key of `ASKED`; share:
+    those of the slices that are asked for; the rows are theirs alone.
     Returns `score`'s rows, sorted by seed, steps, strength, id, sample.
     """
     handle = ModelHandle.of(model, spec)
@@ -39,15 +45,15 @@ def of_cell(
     questions = {name: question_of(text) for name, text in prompts}
     generations = tables.continuations(continuations, spec["seeds"])
     there = [name for name, _ in prompts if name in set(generations["id"])]
-    shards = [there[start : start + QUESTIONS_A_SHARD] for start in range(0, len(there), QUESTIONS_A_SHARD)]
+    slices = [there[start : start + QUESTIONS_A_SLICE] for start in range(0, len(there), QUESTIONS_A_SLICE)]
 
     def compute(index: int) -> pd.DataFrame:
-        rows = generations[generations["id"].isin(shards[index])]
+        rows = generations[generations["id"].isin(slices[index])]
         return score(handle, rows, questions, measure=spec["measure"], tokens_a_batch=spec["tokens_a_batch"])
 
-    names = [f"{number:05d}" for number in range(len(shards))]
-    rows = store.resume(work, names, compute, desc=f"judge, {spec['measure']}", unit="shard")
-    return rows.sort_values(["seed", "steps", "strength", "id", "sample"], ignore_index=True)
+    names = [f"{number:05d}" for number in range(len(slices))]
+    how = {"desc": f"judge, {spec['measure']}", "unit": "slice", "share": share, "columns": tables.ORDER}
+    return store.resume(work, names, compute, **how).sort_values(tables.ORDER, ignore_index=True)
 
 
 def score(

@@ -11,30 +11,36 @@ from steerlab.data import tables
 from steerlab.likelihood import log_likelihoods
 from steerlab.models import ModelHandle
 
-PROMPTS_A_SHARD = 10  # what a killed job loses at most
+PROMPTS_A_SLICE = 10  # what a killed job loses at most
 
 
 def of_cell(
-    model: Path, table: Path, continuations: Sequence[Path], spec: Mapping[str, Any], work: Path
+    model: Path,
+    table: Path,
+    continuations: Sequence[Path],
+    spec: Mapping[str, Any],
+    work: Path,
+    share: store.Share = store.WHOLE,
 ) -> pd.DataFrame:
-    """The scores of one cell, all seeds and strengths, a few prompts at a time; finished shards lie in `work`.
+    """The scores of one cell, all seeds and strengths, a few prompts at a time; finished slices lie in `work`.
 
     The perplexity is always taken after the plain prompt, whatever rendering the continuation was drawn from.
     continuations: one file a seed, in the order of spec["seeds"]; spec: device, dtype, attention, split, seeds,
-    tokens_a_batch, and unsteered: True if the judging model is the one that was steered.
+    tokens_a_batch, and unsteered: True if the judging model is the one that was steered. share: those of the slices
+    that are asked for; the rows are theirs alone.
     """
     handle = ModelHandle.of(model, spec)
     prompts = pd.DataFrame(tables.prompts(table, split=spec["split"], rendering="plain"), columns=["id", "text"])
     generations = tables.continuations(continuations, spec["seeds"])
-    shards = [prompts.iloc[start : start + PROMPTS_A_SHARD] for start in range(0, len(prompts), PROMPTS_A_SHARD)]
+    slices = [prompts.iloc[start : start + PROMPTS_A_SLICE] for start in range(0, len(prompts), PROMPTS_A_SLICE)]
 
     def compute(index: int) -> pd.DataFrame:
-        rows = generations.loc[generations["id"].isin(list(shards[index]["id"]))]
-        return score(handle, rows, shards[index], tokens_a_batch=spec["tokens_a_batch"], unsteered=spec["unsteered"])
+        rows = generations.loc[generations["id"].isin(list(slices[index]["id"]))]
+        return score(handle, rows, slices[index], tokens_a_batch=spec["tokens_a_batch"], unsteered=spec["unsteered"])
 
-    names = [f"{number:05d}" for number in range(len(shards))]
-    rows = store.resume(work, names, compute, desc="perplexity", unit="shard")
-    return rows.sort_values(["seed", "steps", "strength", "id", "sample"], ignore_index=True)
+    names = [f"{number:05d}" for number in range(len(slices))]
+    how = {"desc": "perplexity", "unit": "slice", "share": share, "columns": tables.ORDER}
+    return store.resume(work, names, compute, **how).sort_values(tables.ORDER, ignore_index=True)
 
 
 def score(

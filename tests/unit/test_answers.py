@@ -118,7 +118,7 @@ def test_a_steer_of_strength_zero_gives_the_numbers_of_no_steer(path, tmp_path):
 @pytest.mark.parametrize("tokens_a_batch", [1, 60, 10_000])
 def test_neither_batches_nor_company_move_a_likelihood(path, tmp_path, tokens_a_batch, monkeypatch):
     whole = likelihoods(of_cell(path, tmp_path / "whole", method="caa", settings=[(0, 1.0)]))
-    monkeypatch.setattr(answers, "QUESTIONS_A_SHARD", 1)
+    monkeypatch.setattr(answers, "QUESTIONS_A_SLICE", 1)
     alone = of_cell(path, tmp_path / "alone", method="caa", settings=[(0, 1.0)], tokens_a_batch=tokens_a_batch)
     assert likelihoods(alone) == pytest.approx(whole, rel=1e-5)
 

@@ -97,6 +97,24 @@ def test_another_content_of_an_input_never_sees_the_same_work_folder(tmp_path: P
     assert works[0] != works[1] and works[0] == works[2]
 
 
+def test_shards_and_the_job_that_gathers_them_share_one_work_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "waited for").write_text("differs from run to run")
+    found = {}
+    for made, shards, about in (
+        ("results/shards/1-of-2/scores/x.txt", [], {"shard": "1", "shards": "2"}),
+        ("results/shards/2-of-2/scores/x.txt", [], {"shard": "2", "shards": "2"}),
+        ("results/scores/x.txt", ["waited for", "waited for"], {}),
+    ):
+        named = {"output": Named(made=made), "wildcards": Named(about)}
+        with job(fake_snakemake(tmp_path, **named, input=Named(text="in.txt", shards=shards))) as j:
+            j.outputs["made"].write_text("made")
+            found[j.share] = (j.work, set(j.inputs), j.work.parent.name)
+    assert list(found) == [(0, 2), (1, 2), (0, 1)] and len({str(each) for each in found.values()}) == 1
+    assert found[0, 1][1:] == ({"text"}, "scores")
+    assert json.loads((tmp_path / "results/scores/x.txt.run.json").read_text())["shards"] == 2
+
+
 ORPHAN = """
 import time
 from steerlab.job import parent_run, watch_run

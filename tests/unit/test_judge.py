@@ -85,7 +85,7 @@ def test_the_script_judges_a_cell_and_goes_on_where_it_was_stopped(tmp_path, mon
     table().to_parquet(tmp_path / "table.parquet")
     for seed in (0, 1):
         generations().to_parquet(tmp_path / f"{seed}.parquet")
-    monkeypatch.setattr(judge, "QUESTIONS_A_SHARD", 1)
+    monkeypatch.setattr(judge, "QUESTIONS_A_SLICE", 1)
 
     def run() -> pd.DataFrame:
         judge_answers.run(

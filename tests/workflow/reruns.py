@@ -118,6 +118,10 @@ LEAVES = {
     "mem_mb": (5000, REPORT),
     "runtime": (30, REPORT),
     "store": ("elsewhere", REPORT),
+    # What is there keeps the number that it was made with.
+    "shards.activations": (2, REPORT),
+    "shards.generations": (3, REPORT),
+    "shards.scores": (2, REPORT),
     "run.models": (["tiny-llama", "tiny-gpt2"], ["models/tiny-gpt2"]),
     "run.methods": (
         [
