@@ -24,8 +24,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from steerlab.experiment.resources import cards
+from steerlab import warm
 from steerlab.store import digest, file_digest, write_json
+from steerlab.warm import process_stat
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,10 @@ def job(snakemake) -> Iterator[Job]:
     """Run the body of a script; on an error print one line, leave the traceback in the log and exit with 1."""
     spec = json.loads(snakemake.params.spec)
     os.environ["OMP_NUM_THREADS"] = str(spec.get("threads", max(snakemake.threads, 1)))  # read when torch is imported
-    watch_parent_run()
+    run = parent_run()
+    if run and not _is_one_job(run) and not snakemake.resources.get("gpu", 0):
+        warm.hand_over(run)
+    watch_run(run)
     finals = {name: Path(path) for name, path in snakemake.output.items()}
     outputs = {name: _temporary(path) for name, path in finals.items()}
     started = time.time()
@@ -182,20 +186,26 @@ def _logging_to(path: Path) -> Iterator[None]:
 # The run that started the job ---------------------------------------------------------------------------------------
 
 
-def watch_parent_run(seconds: float = 1.0) -> None:
-    """End this process when the snakemake process above it is gone: an orphan would hold a card and write later.
+def parent_run() -> int | None:
+    """Process id of the snakemake that started this process; None where it is none, or is another job's.
 
-    The nearest ancestor whose command line names snakemake is polled: with `--sdm conda` a shell stands between, so the
-    kernel's parent-death signal would not do.
+    It is the nearest ancestor whose command line names snakemake: with `--sdm conda` a shell stands between.
     """
-    ancestor = next((pid for pid in _ancestors(os.getpid()) if _is_snakemake(pid)), None)
-    if ancestor is None or (born := _stat(ancestor)) is None:
+    return next((pid for pid in _ancestors(os.getpid()) if _is_snakemake(pid)), None)
+
+
+def watch_run(run: int | None, seconds: float = 1.0) -> None:
+    """End this process when the run above it is gone: an orphan would hold a card and write later.
+
+    It is polled, because the kernel's parent-death signal would not do where a shell stands between.
+    """
+    if run is None or (born := process_stat(run)) is None:
         if os.getppid() == 1:
             os._exit(1)  # the run died before its job could look for it
         return
 
     def watch() -> None:
-        while (stat := _stat(ancestor)) and stat[1] == born[1]:
+        while (stat := process_stat(run)) and stat[1] == born[1]:
             time.sleep(seconds)
         os._exit(1)
 
@@ -203,28 +213,26 @@ def watch_parent_run(seconds: float = 1.0) -> None:
 
 
 def _ancestors(pid: int) -> Iterator[int]:
-    while (stat := _stat(pid)) and stat[0] > 1:
+    while (stat := process_stat(pid)) and stat[0] > 1:
         pid = stat[0]
         yield pid
 
 
 def _is_snakemake(pid: int) -> bool:
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return False
-    return (
-        any(Path(word.decode(errors="replace")).name == "snakemake" for word in words[:4]) or b"snakemake" in words[:4]
-    )
+    words = _command(pid)[:4]
+    return any(Path(word).name == "snakemake" for word in words)
 
 
-def _stat(pid: int) -> tuple[int, int] | None:
-    """Parent id and start time (clock ticks) of a live process; None where there is none or it is a zombie."""
+def _is_one_job(run: int) -> bool:
+    """True for a snakemake that another one has started, on a node of a cluster say, for a single job."""
+    return "--mode" in _command(run)
+
+
+def _command(pid: int) -> list[str]:
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")
     except OSError:
-        return None
-    return None if fields[0] in "ZX" else (int(fields[1]), int(fields[19]))
+        return []
 
 
 # Cards --------------------------------------------------------------------------------------------------------------
@@ -240,6 +248,8 @@ def lease_cards(count: int = 1, seconds: float = 1.0) -> Iterator[str]:
     if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
         yield visible
         return
+    from steerlab.experiment.resources import cards
+
     folder = Path(tempfile.gettempdir()) / "steerlab-cards"
     with contextlib.suppress(FileExistsError):
         folder.mkdir()

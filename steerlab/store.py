@@ -4,16 +4,20 @@ A killed job leaves whole shards and nothing else that counts; the next job of t
 job of another digest (other settings, other code, other inputs) never sees them.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from steerlab.progress import progress
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +75,8 @@ def resume(
 
     names: one file stem a batch; compute(i): the rows of batch i.
     """
+    import pandas as pd  # half a second, which a job that hands over its script need not spend
+
     frames = []
     for index, name in enumerate(progress(names, total=len(names), desc=desc, unit=unit)):
         shard = folder / f"{name}.parquet"

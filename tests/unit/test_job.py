@@ -99,8 +99,8 @@ def test_another_content_of_an_input_never_sees_the_same_work_folder(tmp_path: P
 
 ORPHAN = """
 import time
-from steerlab.job import watch_parent_run
-watch_parent_run(0.1)
+from steerlab.job import parent_run, watch_run
+watch_run(parent_run(), 0.1)
 print("up", flush=True)
 time.sleep(60)
 """
