@@ -12,6 +12,8 @@ from typing import TypeVar
 
 import psutil
 
+from tests.workflow.project import environment
+
 UP = Path(__file__).with_name("up.sh")
 FOLDER = Path("/tmp/steerlab-slurm")
 Found = TypeVar("Found")
@@ -19,11 +21,16 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True)
 class Record:
-    """A job as Slurm's controller has it: rule, state, GPUs that it was given, times that it was put back, run's name."""
+    """A job as Slurm's controller has it.
+
+    run: the name of the run that submitted it; partition: where it was sent; gpus: how many it was given; restarts: how
+    often it was put back.
+    """
 
     id: str
     run: str
     rule: str
+    partition: str
     state: str
     gpus: int
     restarts: int
@@ -39,6 +46,23 @@ def bring_down() -> None:
     subprocess.run(["bash", UP, "--stop"], env=os.environ | {"SLURM_FOLDER": str(FOLDER)}, check=True, timeout=60)
 
 
+STARTED: list[subprocess.Popen] = []
+
+
+def start(folder: Path, *command: str | Path, **extra: str) -> subprocess.Popen:
+    """A run in a process group of its own; what it prints goes to printed.txt in the folder."""
+    with open(folder / "printed.txt", "a") as to:
+        run = subprocess.Popen(
+            command, cwd=folder, env=environment(extra), stdout=to, stderr=to, start_new_session=True
+        )
+    STARTED.append(run)
+    return run
+
+
+def printed(folder: Path) -> str:
+    return (folder / "printed.txt").read_text()
+
+
 def records(folder: Path) -> list[Record]:
     """All jobs that were ever submitted from this folder."""
     command = ["scontrol", "show", "job", "--details", "--oneliner"]
@@ -47,10 +71,11 @@ def records(folder: Path) -> list[Record]:
     for line in printed.splitlines():
         field = dict(re.findall(r"(\S+?)=(\S*)", line))
         if field.get("WorkDir") == str(folder):
-            rule = re.sub("^rule_|_wildcards_.*", "", field["Comment"])
+            rule = re.sub("^rule_|_wildcards_.*", "", field.get("Comment", field["JobName"]))
             gpus = re.fullmatch(r"gpu:(\d+)", field.get("JOB_GRES", ""))  # of a job that has not begun: absent
             given, restarts = int(gpus[1]) if gpus else 0, int(field["Restarts"])
-            found.append(Record(field["JobId"], field["JobName"], rule, field["JobState"], given, restarts))
+            about = (field["JobId"], field["JobName"], rule, field["Partition"], field["JobState"])
+            found.append(Record(*about, given, restarts))
     return found
 
 
@@ -81,7 +106,8 @@ def script_of(record: Record) -> psutil.Process | None:
 
 
 def node_state() -> str:
-    return subprocess.run(["sinfo", "--noheader", "--format=%T"], capture_output=True, text=True).stdout.strip()
+    command = ["sinfo", "--noheader", "--partition=main", "--format=%T"]
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
 
 
 def crash_node() -> None:

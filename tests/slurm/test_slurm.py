@@ -8,46 +8,37 @@ import random
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.slurm import cluster
-from tests.slurm.cluster import records, running, wait_for
+from tests.slurm.cluster import printed, records, running, wait_for
 from tests.workflow.project import (
     SNAKEMAKE,
     TINY,
     copy_project,
     dry_run,
-    environment,
     planned,
     result_bytes,
     snakemake,
 )
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("slurm")]
 
 # This node answers at once, so its jobs are asked after sooner than a busy cluster's.
 PROFILE = ("--workflow-profile", "profiles/slurm", "--slurm-init-seconds-before-status-checks", "2")
-CELLS = ("base/toxicity/dev", "lm_steer/toxicity/dev", "lm_steer/toxicity/test", "base/truthfulness/test", "hpr/truthfulness/test")
+CELLS = (
+    "base/toxicity/dev",
+    "lm_steer/toxicity/dev",
+    "lm_steer/toxicity/test",
+    "base/truthfulness/test",
+    "hpr/truthfulness/test",
+)
 WHOLE = os.environ.get("STEERLAB_SLURM") == "all"
 TARGETS = () if WHOLE else tuple(f"results/metrics/tiny-llama/{cell}.csv" for cell in CELLS)
 ROUNDS = 3 if WHOLE else 1
 LOCAL = {"fetch_source", "score_texts_by_service", "all"}
-
-
-STARTED: list[subprocess.Popen] = []
-
-
-@pytest.fixture(scope="module", autouse=True)
-def slurm() -> Iterator[None]:
-    cluster.bring_up()
-    yield
-    for run in STARTED:  # where a test failed
-        if run.poll() is None:
-            os.killpg(run.pid, signal.SIGKILL)
-    cluster.bring_down()
 
 
 @pytest.fixture(scope="module")
@@ -69,18 +60,12 @@ def arguments(gpu_rules: set[str]) -> list[str]:
 
 
 def start(folder: Path, gpu_rules: set[str]) -> subprocess.Popen:
-    command = ["bash", "envs/run.sh", SNAKEMAKE, *arguments(gpu_rules)]
-    with open(folder / "printed.txt", "a") as printed:
-        run = subprocess.Popen(
-            command, cwd=folder, env=environment(), stdout=printed, stderr=printed, start_new_session=True
-        )
-    STARTED.append(run)
-    return run
+    return cluster.start(folder, "bash", "envs/run.sh", SNAKEMAKE, *arguments(gpu_rules))
 
 
 def finish(run: subprocess.Popen, folder: Path, expect: int) -> None:
-    code = run.wait(timeout=3600)
-    assert code == expect, (folder / "printed.txt").read_text()[-4000:]
+    code = run.wait(timeout=7200)
+    assert code == expect, printed(folder)[-4000:]
 
 
 def test_killed_jobs_a_crashed_node_and_a_killed_snakemake_change_no_byte(folder: Path, gpu_rules: set[str], tmp_path):
@@ -143,10 +128,6 @@ def kill_snakemake(run: subprocess.Popen, folder: Path) -> None:
     assert running(folder)
 
 
-def printed(folder: Path) -> str:
-    return (folder / "printed.txt").read_text()
-
-
 def test_slurm_gave_a_gpu_to_exactly_the_rules_that_run_a_model(folder: Path, gpu_rules: set[str]):
     """From Slurm's own records of the run above; rules that run beside snakemake were never submitted."""
     given = {(record.rule, record.gpus) for record in records(folder)}
@@ -168,11 +149,15 @@ def test_no_job_of_a_dead_run_is_alive_beside_the_next_one(folder: Path):
     assert "CANCELLED" in states[runs[0]] and states[runs[-1]] == {"COMPLETED"}
 
 
-def test_a_job_of_two_cards_gets_both_and_starts_its_script_once(tmp_path: Path):
+def test_a_job_of_two_cards_gets_both_on_a_partition_that_has_them_and_starts_its_script_once(tmp_path: Path):
     folder = copy_project(tmp_path / "two").resolve()
-    made = "results/models/tiny-llama"
-    kept = ("--slurm-keep-successful-logs", "--set-resources", "prepare_model:gpu=2")
-    snakemake(folder, *PROFILE, *TINY, *kept, "--", made)
-    assert [(record.rule, record.gpus) for record in records(folder)] == [("prepare_model", 2)]
+    (folder / "partitions.yaml").write_text("partitions:\n  main: {max_runtime: 600}\n  gpu: {max_gpu: 2}\n")
+    told = ("--slurm-partition-config", "partitions.yaml", "--slurm-keep-successful-logs")
+    made = ("results/models/tiny-llama", "results/data/truthfulness.parquet")
+    snakemake(folder, *PROFILE, *TINY, *told, "--set-resources", "prepare_model:gpu=2", "--", *made)
+    given = {record.rule: (record.partition, record.gpus) for record in records(folder)}
+    assert given == {"prepare_model": ("gpu", 2), "make_task_table": ("main", 0)}
     (log,) = (folder / ".snakemake/slurm_logs/rule_prepare_model").rglob("*.log")
-    assert log.read_text().count("Finished jobid: 0 (Rule: prepare_model)") == 2  # the step's and the script's snakemake
+    assert (
+        log.read_text().count("Finished jobid: 0 (Rule: prepare_model)") == 2
+    )  # the step's and the script's snakemake

@@ -66,6 +66,7 @@ MinJobAge=86400
 GresTypes=gpu
 NodeName=$host NodeAddr=127.0.0.1 CPUs=8 RealMemory=32000 Gres=gpu:2 State=UNKNOWN
 PartitionName=main Nodes=$host Default=YES MaxTime=INFINITE State=UP
+PartitionName=gpu Nodes=$host MaxTime=INFINITE State=UP
 EOT
 printf 'AutoDetect=off\nNodeName=%s Name=gpu File=/dev/null,/dev/zero\n' "$host" >"$folder/gres.conf"
 printf 'IgnoreSystemd=yes\nConstrainCores=no\nConstrainDevices=no\nConstrainRAMSpace=no\n' >"$folder/cgroup.conf"
@@ -77,7 +78,7 @@ alive slurmctld || slurmctld
 alive slurmd || slurmd
 for _ in $(seq 30); do
   scontrol update nodename="$host" state=resume >/dev/null 2>&1 || true # a node that an earlier start left drained or down
-  case $(sinfo --noheader --format=%T 2>/dev/null) in idle | mixed | allocated) exit 0 ;; esac
+  case $(sinfo --noheader --partition=main --format=%T 2>/dev/null) in idle | mixed | allocated) exit 0 ;; esac
   sleep 1
 done
 echo "Slurm did not come up; its logs:" >&2

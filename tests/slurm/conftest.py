@@ -1,0 +1,26 @@
+"""One Slurm for all tests of this folder."""
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.slurm import cluster
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[None]:
+    cluster.bring_up()
+    yield
+    cluster.bring_down()
+
+
+@pytest.fixture(autouse=True)
+def no_run_left() -> Iterator[None]:
+    """A run that a failed test has started is ended."""
+    yield
+    for run in cluster.STARTED:
+        if run.poll() is None:
+            os.killpg(run.pid, signal.SIGKILL)
+    cluster.STARTED.clear()
