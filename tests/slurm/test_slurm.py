@@ -100,7 +100,7 @@ def kill_a_script(run: subprocess.Popen, folder: Path) -> None:
         return None
 
     victim, process = wait_for(script, run)
-    assert process.environ()["CUDA_VISIBLE_DEVICES"] in ("0", "1")
+    assert process.environ()["CUDA_VISIBLE_DEVICES"] in ("0", "1", "2", "3")
     os.kill(process.pid, signal.SIGKILL)
     wait_for(lambda: f"SLURM-job '{victim.id}' failed, SLURM status is: 'FAILED'" in printed(folder), run)
 

@@ -2,8 +2,8 @@
 # A Slurm of one node on this machine, for the tests (Debian or Ubuntu, root, no systemd needed); start it again at will.
 #   up.sh           install what is missing, start munged, slurmctld and slurmd, wait until the node takes jobs
 #   up.sh --stop    end what it started, by the process ids that it noted
-# Its files lie in $SLURM_FOLDER (/tmp/steerlab-slurm). The node has two GPUs that are /dev/null and /dev/zero, and claims
-# more cores than there are, so that short jobs wait for a core and not for one another.
+# Its files lie in $SLURM_FOLDER (/tmp/steerlab-slurm). The node has four GPUs that are /dev/null and its
+# like, and claims more cores than there are: its jobs are short, and much of one is waiting for Slurm and Snakemake.
 set -euo pipefail
 folder=${SLURM_FOLDER:-/tmp/steerlab-slurm}
 etc=/etc/slurm # job steps start without SLURM_CONF, so the files must also be found here
@@ -64,11 +64,11 @@ ReturnToService=2
 SlurmdTimeout=5
 MinJobAge=86400
 GresTypes=gpu
-NodeName=$host NodeAddr=127.0.0.1 CPUs=8 RealMemory=32000 Gres=gpu:2 State=UNKNOWN
+NodeName=$host NodeAddr=127.0.0.1 CPUs=8 RealMemory=32000 Gres=gpu:4 State=UNKNOWN
 PartitionName=main Nodes=$host Default=YES MaxTime=INFINITE State=UP
 PartitionName=gpu Nodes=$host MaxTime=INFINITE State=UP
 EOT
-printf 'AutoDetect=off\nNodeName=%s Name=gpu File=/dev/null,/dev/zero\n' "$host" >"$folder/gres.conf"
+printf 'AutoDetect=off\nNodeName=%s Name=gpu File=/dev/null,/dev/zero,/dev/full,/dev/random\n' "$host" >"$folder/gres.conf"
 printf 'IgnoreSystemd=yes\nConstrainCores=no\nConstrainDevices=no\nConstrainRAMSpace=no\n' >"$folder/cgroup.conf"
 for file in slurm gres cgroup; do ln -sfn "$folder/$file.conf" "$etc/$file.conf"; done
 
