@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks import answers, cogsteer, decoding, hpr, latentqa, lm_steer, slim
+from benchmarks import answers, cogsteer, decoding, hpr, latentqa, lm_steer, slim, workflow
 from benchmarks.pairs import Ratio, ratio_of, timed
 from steerlab.models import ModelHandle
 
@@ -56,6 +56,9 @@ BENCHMARKS: dict[str, Callable[[ModelHandle, int], Ratio]] = {
         latentqa.reading_with_a_cache,
         latentqa.memory_of_a_training_step,
         import_seconds,
+        workflow.planning,
+        workflow.memory_of_planning,
+        workflow.starting_a_job,
     )
 }
 

@@ -15,7 +15,7 @@ from steerlab import layer_choices
 from steerlab.data import glue as glue_data
 from steerlab.data import sources
 from steerlab.experiment import codes, figures, glue, latentqa, lookups, names, plan, resources, specs
-from steerlab.experiment.cells import Cell, Instance, all_cells, instance, is_sized, swept_layers
+from steerlab.experiment.cells import Cell, Instance, by_key, instance, is_sized, swept_layers
 from steerlab.experiment.config import ConfigError, check
 from steerlab.experiment.registry import ANALYSED, FIGURES, METHODS, TASKS, Method
 from steerlab.experiment.scorers import text_scorer
@@ -43,12 +43,12 @@ def load_or_exit(raw: dict) -> "Experiment":
 
 
 def _needed_sources(config: dict) -> set[str]:
-    needed = {name for cell in all_cells(config) for name in lookups.task_sources(config, cell.task)}
+    needed = {name for cell in by_key(config).values() for name in lookups.task_sources(config, cell.task)}
     needed |= {config["models"][model].get("source") for model in _all_models(config)}
     needed |= {text_scorer(config, scorer).source for scorer in lookups.text_scorers(config)}
     needed |= {"official_generations"} if lookups.has_official_generations(config) else set()
     needed |= set(lookups.CALIBRATED_ON) if lookups.calibrates(config) else set()
-    drawn = {figure for _, figure in figures.drawn(config, {cell.key: cell for cell in all_cells(config)})}
+    drawn = {figure for _, figure in figures.drawn(config, by_key(config))}
     needed |= drawn & {"ordinary_text", "reasoning"}  # figures whose texts no task has, named as their source
     needed |= {name for task in _analysed(config) for name in lookups.task_sources(config, task)}
     needed |= {glue_data.source(task) for task in config["glue"]["tasks"]}
@@ -64,7 +64,9 @@ def _analysed(config: dict) -> list[str]:
 
 def _all_models(config: dict) -> list[str]:
     """The models of all cells and judges, and those that they are made from."""
-    asked = [cell.model for cell in all_cells(config)] + [judge for judge in lookups.judges(config) if judge != "base"]
+    asked = [cell.model for cell in by_key(config).values()] + [
+        judge for judge in lookups.judges(config) if judge != "base"
+    ]
     asked += lookups.answer_judges(config).values()
     asked += config["run"]["models"] if config["glue"]["tasks"] or config["latent_reading"]["corpora"] else []
     made_from = [config["models"][model]["of"] for model in asked if config["models"][model]["kind"] == "rotated"]
@@ -84,7 +86,7 @@ class Experiment:
     @cached_property
     def cells(self) -> dict[tuple[str, str, str, str], Cell]:
         """Every cell by (model, method, task, split)."""
-        return {cell.key: cell for cell in all_cells(self.config)}
+        return by_key(self.config)
 
     @property
     def models(self) -> list[str]:
@@ -380,11 +382,16 @@ class Experiment:
         asked = [cell for cell in self.cells.values() if not TASKS[cell.task].given]
         return [_of_cell(names.METRICS, cell) for cell in asked] + self.glue.metrics
 
+    @cached_property
+    def drawn(self) -> list[tuple[str, str]]:
+        """(model, figure) of every figure that the configuration has the cells for."""
+        return figures.drawn(self.config, self.cells)
+
     def figures(self, group: str | None = None, pattern: str = names.FIGURE, named: str | None = None) -> list[str]:
-        """The figures that the configuration has the cells for, all or those of a group or of a name."""
+        """The files of all figures that can be drawn, or of those of a group or of a name."""
         return [
             pattern.format(model=model, figure=figure)
-            for model, figure in figures.drawn(self.config, self.cells)
+            for model, figure in self.drawn
             if group in (None, FIGURES[figure].group) and named in (None, figure)
         ]
 

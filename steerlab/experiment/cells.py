@@ -88,7 +88,21 @@ def instance(config: dict, name: str, task: str) -> Instance:
 VARIANT_KEYS = ("of", "models", "tasks", "split", "from")
 
 
-def all_cells(config: dict) -> list[Cell]:
+def by_key(config: dict) -> dict[tuple[str, str, str, str], Cell]:
+    """Every cell by (model, method, task, split).
+
+    They are listed once: each job of a large run asks for its own, and a checked configuration is never changed.
+    """
+    global _listed
+    if config is not _listed[0]:
+        _listed = config, {cell.key: cell for cell in _all_cells(config)}
+    return _listed[1]
+
+
+_listed: tuple[dict, dict[tuple[str, str, str, str], Cell]] = ({}, {})  # of the configuration that was asked of last
+
+
+def _all_cells(config: dict) -> list[Cell]:
     """Every cell of a checked configuration: methods, then variants, in its order; then what lacks its base."""
     found = [*_headline(config), *_variants(config)]
     have_base = {_place(cell) for cell in found if cell.method == "base"}

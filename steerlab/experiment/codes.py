@@ -16,6 +16,7 @@ DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 PLUMBING = {"steerlab.job", "steerlab.progress"}  # they cannot change a result's bytes
 
 
+@functools.cache
 def code_digest(script: str, modules: tuple[str, ...] = (), files: tuple[str, ...] = ()) -> str:
     """SHA-256 (hex) of a script, the package modules it imports, `modules` loaded by name and data `files` it reads.
 

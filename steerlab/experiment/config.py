@@ -17,7 +17,7 @@ import yaml
 
 from steerlab.data import sources
 from steerlab.experiment import latentqa
-from steerlab.experiment.cells import all_cells, instance, is_chosen, methods_of, settings_of, swept_layers
+from steerlab.experiment.cells import by_key, instance, is_chosen, methods_of, settings_of, swept_layers
 from steerlab.experiment.lookups import scorer_label
 from steerlab.experiment.registry import ANALYSED, METHODS, TASKS, TEXT_SCORERS
 from steerlab.experiment.scorers import known, text_scorer
@@ -345,7 +345,7 @@ def _unknown_hyperparameters(config: dict) -> Iterator[str]:
 
 def _impossible_risks(config: dict) -> Iterator[str]:
     """SLIM's kappa and alpha say one thing, so one of them is null; several are chosen from by a task's answers."""
-    for cell in all_cells(config):
+    for cell in by_key(config).values():
         here = instance(config, cell.method, cell.task)
         if here.of != "slim":
             continue
@@ -361,7 +361,7 @@ def _impossible_risks(config: dict) -> Iterator[str]:
 
 def _impossible_layers(config: dict) -> Iterator[str]:
     """A block is picked by eye movements, which must be there, or by a sweep over some of the middle third's."""
-    for cell in all_cells(config):
+    for cell in by_key(config).values():
         here = instance(config, cell.method, cell.task)
         where = f"{here.name} on {cell.task}"
         if here.of == "cogsteer" and here.given["official_code"] and TASKS[cell.task].answers:
@@ -456,7 +456,7 @@ def _impossible_variants(config: dict) -> Iterator[str]:
 
 def _larger_than_their_base(config: dict) -> Iterator[str]:
     """A variant is compared with the unsteered model on the same prompts, seeds and samples, so those must be there."""
-    found = {cell.key: cell for cell in all_cells(config)}
+    found = by_key(config)
     for cell in found.values():
         base = found[cell.model, "base", cell.task, cell.split]
         for seed in sorted(set(cell.seeds) - set(base.seeds)):

@@ -15,7 +15,7 @@ from typing import Any
 
 from steerlab.data import sources
 from steerlab.experiment import glue, latentqa, lookups, names
-from steerlab.experiment.cells import Cell, all_cells, instance, is_chosen, seeds_of, swept_layers
+from steerlab.experiment.cells import Cell, by_key, instance, is_chosen, seeds_of, swept_layers
 from steerlab.experiment.registry import FIGURES, METHODS, TASKS
 
 ROUNDING = {"float32": 1e-4, "float16": 2e-3, "bfloat16": 1e-2}  # mean deviations of a norm that say nothing
@@ -44,7 +44,7 @@ def arguments(config: dict, model: str, figure: str) -> dict[str, Any]:
     """The keyword arguments of the module's `table`, besides what is read from the inputs."""
     toxicity = lookups.scorer_label(config, config["scores"]["toxicity"][0])
     sentiment = lookups.scorer_label(config, config["scores"]["sentiment"][0])
-    models = list(dict.fromkeys(cell.model for cell in all_cells(config))) if model == ACROSS else [model]
+    models = list(dict.fromkeys(cell.model for cell in by_key(config).values())) if model == ACROSS else [model]
     judge = [lookups.judge_label(config, one) for one in models]
     both = [toxicity, sentiment, *judge]
     match figure:

@@ -111,7 +111,9 @@ def control_sources(config: dict, method: str, task: str) -> list[str]:
 def controlled(config: dict) -> list[Cell]:
     """The cells whose steers are trained through a reader."""
     return [
-        cell for cell in cells.all_cells(config) if cells.instance(config, cell.method, cell.task).method.asks_reader
+        cell
+        for cell in cells.by_key(config).values()
+        if cells.instance(config, cell.method, cell.task).method.asks_reader
     ]
 
 
@@ -197,7 +199,7 @@ def measure_bias(config: dict, doors: dict, *, model: str, seed: str) -> dict:
 
 def biased(config: dict, model: str, seed: int) -> list[tuple[Cell, Method]]:
     """The cells of a model whose likelihoods of given sentences are measured with a seed, and their methods."""
-    found = [cell for cell in cells.all_cells(config) if TASKS[cell.task].given and cell.model == model]
+    found = [cell for cell in cells.by_key(config).values() if TASKS[cell.task].given and cell.model == model]
     return [(cell, cells.instance(config, cell.method, cell.task).method) for cell in found if seed in cell.seeds]
 
 

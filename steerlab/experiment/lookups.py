@@ -42,7 +42,9 @@ LIKELIHOOD = "log-likelihood"  # of given answers, by the model itself
 
 def measured(config: dict, model: str, task: str) -> list[str]:
     """The methods whose effect on the model itself is measured: those with a steer and a pick, with their controls."""
-    asked = [cell for cell in cells.all_cells(config) if (cell.model, cell.task, cell.split) == (model, task, "test")]
+    asked = [
+        cell for cell in cells.by_key(config).values() if (cell.model, cell.task, cell.split) == (model, task, "test")
+    ]
     return [cell.method for cell in asked if cell.method in METHODS and METHODS[cell.method].steer and cell.chosen_by]
 
 

@@ -30,7 +30,7 @@ class Count:
 def counted(config: dict) -> list[Count]:
     """Every cell of the run with its size, in the order of the configuration."""
     found = []
-    for cell in cells.all_cells(config):
+    for cell in cells.by_key(config).values():
         asked = cells.settings_of(config, cell.task)["prompts"][cell.split]
         drawn = cells.drawn_of(config, cell.task)
         prompts = min(filter(None, (asked, cell.prompts)), default=QUESTIONS[cell.split]) * CLASSES.get(cell.task, 1)

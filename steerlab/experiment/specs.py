@@ -372,14 +372,14 @@ def build_report(config: dict, doors: dict) -> dict:
         ],
         "not_run": [
             f"{method}: not among run.methods of this configuration"
-            for method in sorted(set(METHODS) - {"base"} - {cell.method for cell in cells.all_cells(config)})
+            for method in sorted(set(METHODS) - {"base"} - {cell.method for cell in cells.by_key(config).values()})
             if not any(config["variants"][name]["of"] == method for name in config["run"]["variants"])
         ],
     }
 
 
-def _cell(config: dict, *key: str) -> cells.Cell:
-    return next(cell for cell in cells.all_cells(config) if cell.key == key)
+def _cell(config: dict, model: str, method: str, task: str, split: str) -> cells.Cell:
+    return cells.by_key(config)[model, method, task, split]
 
 
 PARTS = {"fitted": ["train", "dev"], "test": ["test"]}  # splits of the labelled texts

@@ -60,10 +60,13 @@ def test_jobs_never_use_more_cores_than_given(finished: Path):
     assert most <= 2
 
 
-def start(folder: Path, *targets: str) -> subprocess.Popen:
-    """`make run` without the set-up, in a process group of its own and with another hash seed of Python."""
+def start(folder: Path, *targets: str, **extra: str) -> subprocess.Popen:
+    """`make run` without the set-up, in a process group of its own and with another hash seed of Python.
+
+    extra: of the environment.
+    """
     command = ["bash", "envs/run.sh", SNAKEMAKE, "--cores", "2", *TINY, "--", *targets]
-    hashes = environment({"PYTHONHASHSEED": "7"})
+    hashes = environment({"PYTHONHASHSEED": "7"} | extra)
     with open(folder / "printed.txt", "a") as printed:
         return subprocess.Popen(command, cwd=folder, env=hashes, stdout=printed, stderr=printed, start_new_session=True)
 
@@ -114,13 +117,16 @@ MATRIX = {
 
 
 def test_a_run_killed_twice_in_each_stage_ends_with_the_same_bytes(finished: Path, tmp_path: Path):
-    """kill -9 of snakemake alone, then of its process group, at seeded moments, in what two methods' metrics need."""
+    """kill -9 of snakemake alone, then of its process group, at seeded moments, in what two methods' metrics need.
+
+    Each job works by itself here, and was forked from a warm process in the run that it is compared with.
+    """
     folder = copy_project(tmp_path / "killed").resolve()
     moments = random.Random("kill -9")
     for shards, patterns in STAGES.items():
         targets = sorted({target for pattern in patterns for target in expand(pattern, **MATRIX)})
         for kill in (lambda run: kill_snakemake_alone(folder), kill_group):
-            run = start(folder, *targets)
+            run = start(folder, *targets, STEERLAB_WARM="0")
             wait_for_another_shard(run, folder, shards, before=len(list(folder.glob(shards))))
             time.sleep(moments.uniform(0, 0.05))
             kill(run)
@@ -128,12 +134,38 @@ def test_a_run_killed_twice_in_each_stage_ends_with_the_same_bytes(finished: Pat
             if kill is kill_group or moments.random() < 0.5:  # else the next run starts at once and has to wait itself
                 wait_until_gone(folder)
     targets = sorted(expand(names.METRICS, **MATRIX))
-    last = start(folder, *targets)
+    last = start(folder, *targets, STEERLAB_WARM="0")
     assert last.wait(timeout=1200) == 0, (folder / "printed.txt").read_text()[-3000:]
     ended = result_bytes(folder)
     assert set(targets) < set(ended) and ended.items() <= result_bytes(finished).items()
     assert not [path for path in (folder / "results").rglob(".*.*") if path.suffix in (".part", ".tmp")]
     assert planned(folder, "--", *targets) == {}
+
+
+def test_a_run_killed_at_ten_moments_ends_with_the_same_bytes(finished: Path, tmp_path: Path):
+    """kill -9 of snakemake alone or of its process group, after seeded numbers of jobs of the whole run."""
+    folder = copy_project(tmp_path / "killed").resolve()
+    moments, jobs = random.Random("ten moments"), len(sidecars(finished))
+    for number in sorted(moments.sample(range(jobs - 1), 10)):
+        run = start(folder)
+        wait_for_jobs(run, folder, number)
+        time.sleep(moments.uniform(0, 1))
+        kill = moments.choice([lambda run: kill_snakemake_alone(folder), kill_group])
+        kill(run)
+        run.wait(timeout=30)
+    last = start(folder)
+    assert last.wait(timeout=1200) == 0, (folder / "printed.txt").read_text()[-3000:]
+    assert result_bytes(folder) == result_bytes(finished)
+    assert not [path for path in (folder / "results").rglob(".*.*") if path.suffix in (".part", ".tmp")]
+    assert planned(folder) == {}
+
+
+def wait_for_jobs(run: subprocess.Popen, folder: Path, number: int) -> None:
+    """Until so many jobs have ended well."""
+    end = time.monotonic() + 900
+    while sum(1 for _ in (folder / "results").rglob("*.run.json")) < number:
+        assert run.poll() is None and time.monotonic() < end, (folder / "printed.txt").read_text()[-3000:]
+        time.sleep(0.05)
 
 
 def test_with_a_gpu_one_model_job_runs_on_a_card_whatever_the_command_line(tmp_path: Path):
