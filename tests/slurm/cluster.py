@@ -110,9 +110,13 @@ def node_state() -> str:
     return subprocess.run(command, capture_output=True, text=True).stdout.strip()
 
 
+def kill_daemon() -> None:
+    os.kill(int((FOLDER / "slurmd.pid").read_text()), signal.SIGKILL)
+
+
 def crash_node() -> None:
     """kill -9 of the node's daemon, of the shepherds of its jobs and of the jobs: what a power cut leaves."""
-    os.kill(int((FOLDER / "slurmd.pid").read_text()), signal.SIGKILL)
+    kill_daemon()
     for process in psutil.process_iter():
         try:
             if process.name() == "slurmstepd" or "SLURM_JOB_ID" in process.environ():

@@ -76,6 +76,7 @@ def test_killed_jobs_a_crashed_node_and_a_killed_snakemake_change_no_byte(folder
         run = start(folder, gpu_rules)
         cancel_a_job(run, folder)
         kill_a_script(run, folder)
+        restart_the_daemon(run, folder)
         crash_the_node(run, folder)
         wait_for_more_jobs(run, folder, moments.randrange(0, 60 if WHOLE else 3))
         kill_snakemake(run, folder)
@@ -103,6 +104,15 @@ def kill_a_script(run: subprocess.Popen, folder: Path) -> None:
     assert process.environ()["CUDA_VISIBLE_DEVICES"] in ("0", "1", "2", "3")
     os.kill(process.pid, signal.SIGKILL)
     wait_for(lambda: f"SLURM-job '{victim.id}' failed, SLURM status is: 'FAILED'" in printed(folder), run)
+
+
+def restart_the_daemon(run: subprocess.Popen, folder: Path) -> None:
+    """kill -9 of the node's daemon alone: its jobs go on, and none is put back."""
+    there = {record.id for record in wait_for(lambda: running(folder), run)}
+    cluster.kill_daemon()
+    cluster.bring_up()
+    wait_for(lambda: not there & {record.id for record in running(folder)}, run)
+    assert {(record.state, record.restarts) for record in records(folder) if record.id in there} == {("COMPLETED", 0)}
 
 
 def crash_the_node(run: subprocess.Popen, folder: Path) -> None:

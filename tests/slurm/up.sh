@@ -8,7 +8,9 @@ set -euo pipefail
 folder=${SLURM_FOLDER:-/tmp/steerlab-slurm}
 etc=/etc/slurm # job steps start without SLURM_CONF, so the files must also be found here
 
-alive() { kill -0 "$(cat "$folder/$1.pid" 2>/dev/null)" 2>/dev/null; }
+alive() { # a process that was killed and not yet waited for is not
+  case $(ps -o stat= -p "$(cat "$folder/$1.pid" 2>/dev/null || echo 0)" 2>/dev/null || true) in "" | Z*) return 1 ;; esac
+}
 
 stop() {
   for daemon in slurmd slurmctld munged; do
@@ -61,7 +63,7 @@ SlurmdParameters=config_overrides
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 ReturnToService=2
-SlurmdTimeout=5
+SlurmdTimeout=10
 MinJobAge=86400
 GresTypes=gpu
 NodeName=$host NodeAddr=127.0.0.1 CPUs=8 RealMemory=32000 Gres=gpu:4 State=UNKNOWN
