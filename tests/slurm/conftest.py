@@ -1,4 +1,4 @@
-"""One Slurm for all tests of this folder."""
+"""One Slurm for all tests of this folder; one that is up already stays up."""
 
 import os
 import signal
@@ -11,9 +11,11 @@ from tests.slurm import cluster
 
 @pytest.fixture(scope="session")
 def slurm() -> Iterator[None]:
+    there = cluster.node_state()
     cluster.bring_up()
     yield
-    cluster.bring_down()
+    if not there:
+        cluster.bring_down()
 
 
 @pytest.fixture(autouse=True)
