@@ -28,13 +28,7 @@ pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("slurm")]
 
 # This node answers at once, so its jobs are asked after sooner than a busy cluster's.
 PROFILE = ("--workflow-profile", "profiles/slurm", "--slurm-init-seconds-before-status-checks", "2")
-CELLS = (
-    "base/toxicity/dev",
-    "lm_steer/toxicity/dev",
-    "lm_steer/toxicity/test",
-    "base/truthfulness/test",
-    "hpr/truthfulness/test",
-)
+CELLS = ("base/toxicity/dev", "lm_steer/toxicity/dev", "base/truthfulness/test")
 WHOLE = os.environ.get("STEERLAB_SLURM") == "all"
 TARGETS = () if WHOLE else tuple(f"results/metrics/tiny-llama/{cell}.csv" for cell in CELLS)
 ROUNDS = 3 if WHOLE else 1
