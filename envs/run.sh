@@ -6,7 +6,7 @@
 # machines, and a job may still wait in the queue: the machine's name in .lock and Slurm's own list of jobs say the rest.
 set -euo pipefail
 
-# Jobs in Slurm that its executor submitted from this folder: %k is the comment that it gives them, %Z the folder.
+# Jobs in Slurm that snakemake submitted from this folder: %k is the comment that it gives them, %Z the folder.
 orphans() {
   squeue --user="$(id -un)" --noheader --format='%A %k %Z' | while read -r id comment folder; do
     if [[ $comment == rule_* && $folder == "$(pwd -P)" ]]; then echo "$id"; fi
