@@ -10,8 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from steerlab import experiment, latentqa_commands, latentqa_data
-from steerlab.experiment import plan
+from steerlab import experiment, latentqa_commands, latentqa_data, plan_command
 from steerlab.terminal import add_where, be_quiet, one_line, write
 
 CONFIG = Path("config.yaml")
@@ -21,7 +20,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; errors are one line each."""
     parser = argparse.ArgumentParser(prog="python -m steerlab", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
-    _add_plan(commands.add_parser("plan", help="what a configuration asks for: cells, continuations, tokens, minutes"))
+    plan_command.add(
+        commands.add_parser("plan", help="what a configuration asks for and costs: cells, jobs, tokens, hours, disk"),
+        _experiment,
+    )
     _add_scores(
         commands.add_parser("scores", help="the cache of scores that were paid for: export, merge, stats, verify")
     )
@@ -42,29 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen.run(chosen)
 
 
-# ---- plan ----
-
-
-def _add_plan(parser: argparse.ArgumentParser) -> None:
-    overlays = "overlays on config.yaml, as for snakemake"
-    parser.add_argument("--configfile", nargs="*", type=Path, default=[], help=overlays)
-    parser.add_argument(
-        "--perspective",
-        action="store_true",
-        help="what the Perspective API is to be asked for while it answers: texts, hours and last day to begin, "
-        "of config.yaml and of each preset",
-    )
-    parser.set_defaults(run=_plan)
-
-
-def _plan(chosen: argparse.Namespace) -> None:
-    if chosen.perspective:
-        presets = [plan.with_base(path) for path in sorted(Path("presets").glob("*.yaml"))]
-        asked = [chosen.configfile] if chosen.configfile else [[], *presets]
-        named = {plan.preset_name(paths): _experiment(paths).config for paths in asked}
-        sys.stdout.write(plan.perspective_table(named) + "\n")
-    else:
-        sys.stdout.write(plan.table(plan.counted(_experiment(chosen.configfile).config)) + "\n")
+# ---- the configuration ----
 
 
 def _experiment(overlays: Sequence[Path]) -> experiment.Experiment:

@@ -8,9 +8,6 @@ from pathlib import Path
 from steerlab.experiment import cells
 from steerlab.experiment.registry import TASKS
 
-SECONDS_A_QUESTION = 0.3  # the likelihood of its answers, likewise
-TOKENS_PER_SECOND = 150  # generating and scoring together: SmolLM2-135M, float32, two CPU cores
-
 
 @dataclass(frozen=True)
 class Count:
@@ -29,22 +26,32 @@ class Count:
 
 def counted(config: dict) -> list[Count]:
     """Every cell of the run with its size, in the order of the configuration."""
-    found = []
-    for cell in cells.by_key(config).values():
-        asked = cells.settings_of(config, cell.task)["prompts"][cell.split]
-        drawn = cells.drawn_of(config, cell.task)
-        prompts = min(filter(None, (asked, cell.prompts)), default=QUESTIONS[cell.split]) * CLASSES.get(cell.task, 1)
-        settings = len(cell.steps) * len(cell.strengths)
-        times = settings * len(cell.seeds)
-        texts = min(prompts, drawn.get("questions") or prompts) * cell.samples * times
-        questions = prompts * times if TASKS[cell.task].answers else 0
-        tokens = texts * drawn.get("max_new_tokens", 0)
-        found.append(Count(cell.model, cell.method, cell.task, cell.split, settings, texts, tokens, questions))
-    return found
+    return [count(config, cell) for cell in cells.by_key(config).values()]
+
+
+def count(config: dict, cell: cells.Cell) -> Count:
+    """The size of one cell, with all its seeds."""
+    drawn = cells.drawn_of(config, cell.task)
+    asked = prompts(config, cell.task, cell.split, cell.prompts)
+    settings = len(cell.steps) * len(cell.strengths)
+    times = settings * len(cell.seeds)
+    texts = min(asked, drawn.get("questions") or asked) * cell.samples * times
+    questions = asked * times if TASKS[cell.task].answers else 0
+    tokens = texts * drawn.get("max_new_tokens", 0)
+    return Count(cell.model, cell.method, cell.task, cell.split, settings, texts, tokens, questions)
+
+
+def prompts(config: dict, task: str, split: str, limit: int | None = None) -> int:
+    """Prompts or questions of a task's split, of all its classes; 0 for a split that the task has not."""
+    there = cells.settings_of(config, task)["prompts"]
+    if split not in there:
+        return 0
+    return min(filter(None, (there[split], limit)), default=THERE.get(task, QUESTIONS[split])) * CLASSES.get(task, 1)
 
 
 CLASSES = {"sentiment": 3}  # prompts are counted a class there
 QUESTIONS = {"dev": 41, "test": 409}  # of TruthfulQA, where all are taken
+THERE = {"nq_open": 3367, "trivia_qa": 2122, "bias": 1508}  # likewise, of tasks with test questions alone
 
 
 def summary(found: list[Count]) -> str:
@@ -56,15 +63,10 @@ def summary(found: list[Count]) -> str:
 
 
 def table(found: list[Count]) -> str:
-    """The cells as text, with the sum and the minutes that the embedded default's model would take on two cores."""
+    """The cells as text, with the sum."""
     head = ("model", "method", "task", "split", "settings", "continuations", "tokens", "questions")
-    lines = _aligned([head] + [tuple(vars(cell).values()) for cell in found])
-    seconds = sum(cell.tokens / TOKENS_PER_SECOND + cell.questions * SECONDS_A_QUESTION for cell in found)
-    minutes = seconds / 60
-    lines.append(f"\n{summary(found)}")
-    pace = f"{TOKENS_PER_SECOND} tokens a second (SmolLM2-135M, two CPU cores)"
-    lines.append(f"about {minutes:.0f} min of generating and scoring at {pace}; capture and training not counted")
-    return "\n".join(lines)
+    lines = aligned([head] + [tuple(vars(cell).values()) for cell in found])
+    return "\n".join([*lines, "", summary(found)])
 
 
 # ---- what the Perspective API is to be asked for ----
@@ -90,8 +92,6 @@ def perspective_table(configs: Mapping[str, dict], now: datetime | None = None) 
     brought into the cache, cost nothing. Left out are configurations of random models, and those that generate what an
     earlier one does.
     """
-    from steerlab.scores.quota import SHARE  # the Snakefile needs this module, and not that one's
-
     now = now or datetime.now(UTC)
     rows: list[tuple[object, ...]] = [("configuration", "texts at most", "hours", "last day to begin")]
     seen: list[dict] = []
@@ -101,7 +101,7 @@ def perspective_table(configs: Mapping[str, dict], now: datetime | None = None) 
             continue
         seen.append(texts_of)
         texts = sum(cell.continuations for cell in counted(config) if TASKS[cell.task].quantity == "toxicity")
-        seconds = texts / (SHARE * config["scores"]["perspective"]["quota"])
+        seconds = seconds_asking(texts, config["scores"]["perspective"]["quota"])
         begin = (PERSPECTIVE_ENDS - timedelta(seconds=seconds, days=1)).date()  # begun at any hour of that day
         late = "  (too late: ask for a part)" if begin < now.date() else ""
         rows.append((name, texts, f"{seconds / 3600:,.1f}", f"{begin}{late}"))
@@ -111,10 +111,17 @@ def perspective_table(configs: Mapping[str, dict], now: datetime | None = None) 
     )
     hint = "Scores are asked for where scores.toxicity names perspective: add presets/perspective.yaml to --configfile."
     texts = "Hours are those of asking alone: the texts are to be there by the day to begin."
-    return "\n".join([*_aligned(rows), "", ends, texts, hint])
+    return "\n".join([*aligned(rows), "", ends, texts, hint])
 
 
-def _aligned(rows: Sequence[Sequence[object]]) -> list[str]:
+def seconds_asking(texts: int, quota: float) -> float:
+    """How long a service is asked about so many texts at its quota, requests a second."""
+    from steerlab.scores.quota import SHARE  # the Snakefile needs this module, and not that one's
+
+    return texts / (SHARE * quota)
+
+
+def aligned(rows: Sequence[Sequence[object]]) -> list[str]:
     """Lines of a table whose columns begin under each other."""
     told = [[f"{value:,}" if isinstance(value, int) else str(value) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*told)]

@@ -1,9 +1,11 @@
 """The command line, as a user calls it."""
 
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -17,9 +19,30 @@ def steerlab(*arguments: str, cwd=ROOT) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)})
 
 
-def test_plan_counts_the_cells_of_the_default():
-    printed = steerlab("plan").stdout
+def test_plan_counts_the_cells_and_jobs_of_the_default(tmp_path):
+    printed = steerlab("plan", "--at-once", "2", "--csv", str(tmp_path / "cost.csv")).stdout
     assert "46 cells, at most 6,696 continuations and 138,816 new tokens, answers to 1,244 questions" in printed
+    assert re.search(r"^all +307 ", printed, re.M) and re.search(r"^store +[5-9]\d\d$", printed, re.M)
+    assert max(map(len, printed.splitlines())) <= 120
+    by_rule = pd.read_csv(tmp_path / "cost.csv").set_index("rule")
+    assert by_rule.loc["generate_continuations", "tokens new"] == 138816
+    assert 0.8 < by_rule["core-hours"].sum() < 2.5  # what the default may take on two cores, and no other unit
+
+
+def test_plan_tells_the_prompts_that_a_pilot_asks_for(tmp_path):
+    folder = tmp_path / "metrics" / "m" / "caa" / "toxicity"
+    folder.mkdir(parents=True)
+    head = "model,method,task,split,prompts,seed,metric,low,high,difference_low,difference_high,n,scorer\n"
+    (folder / "test.csv").write_text(head + "m,caa,toxicity,test,all,all,mean_toxicity,0.1,0.3,-0.05,0.05,36,s\n")
+    printed = steerlab("plan", "--pilot", str(tmp_path), "--width", "0.1").stdout
+    assert "caa     toxicity  mean_toxicity  36  0.2    144     0.1     36      4" in printed
+    for wrong in (
+        ("--pilot", str(tmp_path)),
+        ("--pilot", str(tmp_path / "none"), "--width", "1"),
+        ("--rates", str(tmp_path)),
+    ):
+        told = steerlab("plan", *wrong)
+        assert told.returncode == 1 and told.stderr.startswith("plan: ") and len(told.stderr.splitlines()) == 1
 
 
 def test_plan_merges_overlays_as_snakemake_does(tmp_path):
