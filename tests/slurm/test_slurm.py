@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.slurm import cluster
-from tests.slurm.cluster import printed, records, running, wait_for
+from tests.slurm.cluster import Record, printed, records, wait_for
 from tests.workflow.project import (
     SNAKEMAKE,
     TINY,
@@ -54,7 +54,20 @@ def arguments(gpu_rules: set[str]) -> list[str]:
 
 
 def start(folder: Path, gpu_rules: set[str]) -> subprocess.Popen:
-    return cluster.start(folder, "bash", "envs/run.sh", SNAKEMAKE, *arguments(gpu_rules))
+    before = len(runs(folder)) if (folder / "printed.txt").exists() else 0
+    run = cluster.start(folder, "bash", "envs/run.sh", SNAKEMAKE, *arguments(gpu_rules))
+    wait_for(lambda: len(runs(folder)) > before, run)
+    return run
+
+
+def runs(folder: Path) -> list[str]:
+    """The names that Slurm's executor gave to the runs so far."""
+    return re.findall(r"^SLURM run ID: (.*)$", printed(folder), re.M)
+
+
+def running(folder: Path, *rules: str) -> list[Record]:
+    """Jobs of the last run."""
+    return [record for record in cluster.running(folder, *rules) if record.run == runs(folder)[-1]]
 
 
 def finish(run: subprocess.Popen, folder: Path, expect: int) -> None:
@@ -149,10 +162,8 @@ def test_the_cards_are_slurms_to_hand_out(folder: Path):
 
 
 def test_no_job_of_a_dead_run_is_alive_beside_the_next_one(folder: Path):
-    runs = re.findall(r"^SLURM run ID: (.*)$", printed(folder), re.M)
-    assert len(runs) == ROUNDS + 2
-    states = {run: {record.state for record in records(folder) if record.run == run} for run in runs}
-    assert "CANCELLED" in states[runs[0]] and states[runs[-1]] == {"COMPLETED"}
+    states = [{record.state for record in records(folder) if record.run == run} for run in runs(folder)]
+    assert len(states) == ROUNDS + 2 and "CANCELLED" in states[0] and states[-1] == {"COMPLETED"}
 
 
 def test_a_job_of_two_cards_gets_both_on_a_partition_that_has_them_and_starts_its_script_once(tmp_path: Path):
