@@ -8,7 +8,7 @@ ARGS ?=
 STORE ?= .store
 SNAKEMAKE := $(BIN)/snakemake
 
-.PHONY: run test lint bench figures report setup lock clean clean-store help
+.PHONY: run test test-slurm lint bench figures report setup lock clean clean-store help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -18,6 +18,10 @@ run: setup ## set up, then the whole workflow on config.yaml; ARGS="..." goes to
 
 test: setup ## set up, then lint and all tests (MIRROR=<folder> for those on real data)
 	STEERLAB_MIRROR=$(abspath $(MIRROR)) $(BIN)/python -m pytest $(ARGS)
+
+test-slurm: setup ## the tiny preset on a Slurm of this machine's own (Debian, root; installs it); STEERLAB_SLURM=all for the whole preset
+	$(BIN)/pip install --quiet -r envs/cluster.txt
+	$(BIN)/python -m pytest -n 0 -m slurm tests/slurm $(ARGS)
 
 lint: setup ## ruff, snakefmt, snakemake --lint, basedpyright, import-linter
 	$(BIN)/python -m pytest -q tests/test_lint.py

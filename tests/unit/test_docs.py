@@ -57,7 +57,10 @@ def test_what_a_page_links_to_is_there(page: str):
         assert ((ROOT / page).parent / target).exists(), target
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/lm-steer.md", "docs/troubleshooting.md", "docs/performance.md"])
+@pytest.mark.parametrize(
+    "page",
+    ["README.md", "docs/lm-steer.md", "docs/troubleshooting.md", "docs/performance.md", "docs/running-at-scale.md"],
+)
 def test_the_presets_that_a_page_names_are_there(page: str):
     for preset in re.findall(r"presets/[\w.-]+\.yaml", (ROOT / page).read_text()):
         assert (ROOT / preset).exists(), preset
