@@ -22,7 +22,7 @@ rule capture_activations:
         runtime=x.config["runtime"],
     params:
         spec=lambda w: x.spec("capture_activations", w.items()),
-        code=x.code("capture_activations"),
+        code=lambda w: x.code("capture_activations"),
     script:
         "../scripts/capture_activations.py"
 

@@ -29,7 +29,7 @@ rule interpret_steer:
         runtime=x.config["runtime"],
     params:
         spec=lambda w: x.spec("interpret_steer", w.items()),
-        code=x.code("interpret_steer"),
+        code=lambda w: x.code("interpret_steer"),
     script:
         "../scripts/interpret_steer.py"
 
@@ -51,7 +51,7 @@ rule score_official_generations:
         **x.scoring("score_official_generations"),
     params:
         spec=lambda w: x.spec("score_official_generations"),
-        code=x.code("score_official_generations"),
+        code=lambda w: x.code("score_official_generations"),
     script:
         "../scripts/score_official_generations.py"
 
@@ -75,7 +75,7 @@ rule calibrate_scorers:
         **x.scoring("calibrate_scorers"),
     params:
         spec=lambda w: x.spec("calibrate_scorers"),
-        code=x.code("calibrate_scorers"),
+        code=lambda w: x.code("calibrate_scorers"),
     script:
         "../scripts/calibrate_scorers.py"
 
@@ -227,7 +227,7 @@ rule correlate_eye_tracking:
         runtime=x.config["runtime"],
     params:
         spec=lambda w: x.spec("correlate_eye_tracking", w.items()),
-        code=x.code("correlate_eye_tracking"),
+        code=lambda w: x.code("correlate_eye_tracking"),
     script:
         "../scripts/correlate_eye_tracking.py"
 
@@ -252,7 +252,7 @@ rule read_attributes:
         runtime=x.config["runtime"],
     params:
         spec=lambda w: x.spec("read_attributes", w.items()),
-        code=x.code("read_attributes"),
+        code=lambda w: x.code("read_attributes"),
     script:
         "../scripts/read_attributes.py"
 
@@ -277,7 +277,7 @@ rule answer_relations:
         runtime=x.config["runtime"],
     params:
         spec=lambda w: x.spec("answer_relations", w.items()),
-        code=x.code("answer_relations"),
+        code=lambda w: x.code("answer_relations"),
     script:
         "../scripts/answer_relations.py"
 
@@ -303,7 +303,7 @@ rule identify_system_prompts:
         runtime=x.config["runtime"],
     params:
         spec=lambda w: x.spec("identify_system_prompts", w.items()),
-        code=x.code("identify_system_prompts"),
+        code=lambda w: x.code("identify_system_prompts"),
     script:
         "../scripts/identify_system_prompts.py"
 

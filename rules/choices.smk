@@ -17,7 +17,7 @@ rule choose_settings:
         "../envs/figures.yaml"
     params:
         spec=lambda w: x.spec("choose_settings", w.items()),
-        code=x.code("choose_settings"),
+        code=lambda w: x.code("choose_settings"),
     script:
         "../scripts/choose_settings.py"
 
@@ -36,7 +36,7 @@ rule choose_layer_by_sweep:
         "../envs/torch.yaml"
     params:
         spec=lambda w: x.spec("choose_layer_by_sweep", w.items()),
-        code=x.code("choose_layer_by_sweep"),
+        code=lambda w: x.code("choose_layer_by_sweep"),
     script:
         "../scripts/choose_layer_by_sweep.py"
 
@@ -54,6 +54,6 @@ rule choose_layer_by_reading:
         "../envs/figures.yaml"
     params:
         spec=lambda w: x.spec("choose_layer_by_reading", w.items()),
-        code=x.code("choose_layer_by_reading"),
+        code=lambda w: x.code("choose_layer_by_reading"),
     script:
         "../scripts/choose_layer_by_reading.py"

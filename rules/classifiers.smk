@@ -15,7 +15,7 @@ rule make_glue_table:
         "../envs/data.yaml"
     params:
         spec=lambda w: x.spec("make_glue_table", w.items()),
-        code=x.code("make_glue_table"),
+        code=lambda w: x.code("make_glue_table"),
     script:
         "../scripts/make_glue_table.py"
 
@@ -39,7 +39,7 @@ rule sweep_layers:
         runtime=x.config["runtime"],
     params:
         spec=lambda w: x.spec("sweep_layers", w.items()),
-        code=x.code("sweep_layers"),
+        code=lambda w: x.code("sweep_layers"),
     script:
         "../scripts/sweep_layers.py"
 
@@ -57,7 +57,7 @@ rule choose_glue_layer:
         "../envs/figures.yaml"
     params:
         spec=lambda w: x.spec("choose_glue_layer", w.items()),
-        code=x.code("choose_glue_layer"),
+        code=lambda w: x.code("choose_glue_layer"),
     script:
         "../scripts/choose_glue_layer.py"
 
@@ -82,7 +82,7 @@ rule train_classifier:
         runtime=x.config["runtime"],
     params:
         spec=lambda w: x.spec("train_classifier", w.items()),
-        code=x.code("train_classifier"),
+        code=lambda w: x.code("train_classifier"),
     script:
         "../scripts/train_classifier.py"
 
@@ -107,7 +107,7 @@ rule measure_training:
         runtime=x.config["runtime"],
     params:
         spec=lambda w: x.spec("measure_training", w.items()),
-        code=x.code("measure_training"),
+        code=lambda w: x.code("measure_training"),
     script:
         "../scripts/measure_training.py"
 
@@ -126,6 +126,6 @@ rule compare_layers:
         "../envs/figures.yaml"
     params:
         spec=lambda w: x.spec("compare_layers", w.items()),
-        code=x.code("compare_layers"),
+        code=lambda w: x.code("compare_layers"),
     script:
         "../scripts/compare_layers.py"

@@ -50,6 +50,6 @@ rule make_control_table:
         "../envs/data.yaml"
     params:
         spec=lambda w: x.spec("make_control_table", w.items()),
-        code=x.code("make_control_table"),
+        code=lambda w: x.code("make_control_table"),
     script:
         "../scripts/make_control_table.py"

@@ -22,6 +22,6 @@ rule compute_metrics:
         "../envs/figures.yaml"
     params:
         spec=lambda w: x.spec("compute_metrics", w.items()),
-        code=x.code("compute_metrics"),
+        code=lambda w: x.code("compute_metrics"),
     script:
         "../scripts/compute_metrics.py"

@@ -16,6 +16,6 @@ rule prepare_model:
         mem_mb=x.config["mem_mb"],
     params:
         spec=lambda w: x.spec("prepare_model", w.items()),
-        code=x.code("prepare_model"),
+        code=lambda w: x.code("prepare_model"),
     script:
         "../scripts/prepare_model.py"

@@ -16,6 +16,6 @@ rule build_report:
         "../envs/figures.yaml"
     params:
         spec=lambda w: x.spec("build_report"),
-        code=x.code("build_report"),
+        code=lambda w: x.code("build_report"),
     script:
         "../scripts/build_report.py"

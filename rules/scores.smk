@@ -42,7 +42,7 @@ rule score_texts:
         **x.scoring("score_texts"),
     params:
         spec=lambda w: x.spec("score_texts", w.items()),
-        code=x.code("score_texts"),
+        code=lambda w: x.code("score_texts"),
     script:
         "../scripts/score_texts.py"
 
@@ -100,7 +100,7 @@ rule score_perplexity:
         runtime=x.config["runtime"],
     params:
         spec=lambda w: x.spec("score_perplexity", w.items()),
-        code=x.code("score_perplexity"),
+        code=lambda w: x.code("score_perplexity"),
     script:
         "../scripts/score_perplexity.py"
 
@@ -164,7 +164,7 @@ rule score_references:
         "../envs/scores.yaml"
     params:
         spec=lambda w: x.spec("score_references", w.items()),
-        code=x.code("score_references"),
+        code=lambda w: x.code("score_references"),
     script:
         "../scripts/score_references.py"
 
@@ -190,7 +190,7 @@ rule judge_answers:
         runtime=x.config["runtime"],
     params:
         spec=lambda w: x.spec("judge_answers", w.items()),
-        code=x.code("judge_answers"),
+        code=lambda w: x.code("judge_answers"),
     script:
         "../scripts/judge_answers.py"
 

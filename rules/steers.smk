@@ -80,6 +80,6 @@ rule train_reader:
         runtime=x.config["runtime"],
     params:
         spec=lambda w: x.spec("train_reader", w.items()),
-        code=x.code("train_reader"),
+        code=lambda w: x.code("train_reader"),
     script:
         "../scripts/train_reader.py"
