@@ -218,7 +218,7 @@ def stands_for(about: dict[str, Any], folder: Path) -> dict[str, Any]:
     }
 
 
-READ = ("latentqa",)  # the parts of the configuration, besides the store, that scripts read
+READ = ("data", "latentqa")  # the parts of the configuration, besides the store, that scripts read
 
 
 class _Named(dict):
