@@ -17,7 +17,7 @@ rule capture_activations:
         "../envs/torch.yaml"
     threads: x.config["threads"]
     resources:
-        gpu=lambda w: x.gpu_of("capture_activations", w.items()),
+        gpu=x.gpus("capture_activations"),
         mem_mb=x.config["mem_mb"],
         runtime=x.config["runtime"],
     params:

@@ -24,7 +24,7 @@ rule interpret_steer:
         "../envs/scores.yaml"
     threads: x.config["threads"]
     resources:
-        gpu=lambda w: x.gpu_of("interpret_steer", w.items()),
+        gpu=x.gpus("interpret_steer"),
         mem_mb=x.config["mem_mb"],
         runtime=x.config["runtime"],
     params:
@@ -96,7 +96,7 @@ rule evaluate_probes:
         "../envs/torch.yaml"
     threads: x.config["threads"]
     resources:
-        gpu=lambda w: x.gpu_of("evaluate_probes", w.items()),
+        gpu=x.gpus("evaluate_probes"),
         mem_mb=x.config["mem_mb"],
         runtime=x.config["runtime"],
     params:
@@ -123,7 +123,7 @@ rule measure_coverage:
         "../envs/torch.yaml"
     threads: x.config["threads"]
     resources:
-        gpu=lambda w: x.gpu_of("measure_coverage", w.items()),
+        gpu=x.gpus("measure_coverage"),
         mem_mb=x.config["mem_mb"],
         runtime=x.config["runtime"],
     params:
@@ -148,7 +148,7 @@ rule measure_norms:
         "../envs/torch.yaml"
     threads: x.config["threads"]
     resources:
-        gpu=lambda w: x.gpu_of("measure_norms", w.items()),
+        gpu=x.gpus("measure_norms"),
         mem_mb=x.config["mem_mb"],
         runtime=x.config["runtime"],
     params:
@@ -173,7 +173,7 @@ rule measure_ordinary_text:
         "../envs/torch.yaml"
     threads: x.config["threads"]
     resources:
-        gpu=lambda w: x.gpu_of("measure_ordinary_text", w.items()),
+        gpu=x.gpus("measure_ordinary_text"),
         mem_mb=x.config["mem_mb"],
         runtime=x.config["runtime"],
     params:
@@ -198,7 +198,7 @@ rule measure_reasoning:
         "../envs/torch.yaml"
     threads: x.config["threads"]
     resources:
-        gpu=lambda w: x.gpu_of("measure_reasoning", w.items()),
+        gpu=x.gpus("measure_reasoning"),
         mem_mb=x.config["mem_mb"],
         runtime=x.config["runtime"],
     params:
@@ -222,7 +222,7 @@ rule correlate_eye_tracking:
         "../envs/scores.yaml"
     threads: x.config["threads"]
     resources:
-        gpu=lambda w: x.gpu_of("correlate_eye_tracking", w.items()),
+        gpu=x.gpus("correlate_eye_tracking"),
         mem_mb=x.config["mem_mb"],
         runtime=x.config["runtime"],
     params:
@@ -247,7 +247,7 @@ rule read_attributes:
         "../envs/torch.yaml"
     threads: x.config["threads"]
     resources:
-        gpu=lambda w: x.gpu_of("read_attributes", w.items()),
+        gpu=x.gpus("read_attributes"),
         mem_mb=x.config["mem_mb"],
         runtime=x.config["runtime"],
     params:
@@ -272,7 +272,7 @@ rule answer_relations:
         "../envs/torch.yaml"
     threads: x.config["threads"]
     resources:
-        gpu=lambda w: x.gpu_of("answer_relations", w.items()),
+        gpu=x.gpus("answer_relations"),
         mem_mb=x.config["mem_mb"],
         runtime=x.config["runtime"],
     params:
@@ -298,7 +298,7 @@ rule identify_system_prompts:
         "../envs/torch.yaml"
     threads: x.config["threads"]
     resources:
-        gpu=lambda w: x.gpu_of("identify_system_prompts", w.items()),
+        gpu=x.gpus("identify_system_prompts"),
         mem_mb=x.config["mem_mb"],
         runtime=x.config["runtime"],
     params:
@@ -323,7 +323,7 @@ rule measure_bias:
         "../envs/torch.yaml"
     threads: x.config["threads"]
     resources:
-        gpu=lambda w: x.gpu_of("measure_bias", w.items()),
+        gpu=x.gpus("measure_bias"),
         mem_mb=x.config["mem_mb"],
         runtime=x.config["runtime"],
     params:

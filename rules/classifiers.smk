@@ -34,7 +34,7 @@ rule sweep_layers:
         "../envs/torch.yaml"
     threads: x.config["threads"]
     resources:
-        gpu=lambda w: x.gpu_of("sweep_layers", w.items()),
+        gpu=x.gpus("sweep_layers"),
         mem_mb=x.config["mem_mb"],
         runtime=x.config["runtime"],
     params:
@@ -77,7 +77,7 @@ rule train_classifier:
         "../envs/torch.yaml"
     threads: x.config["threads"]
     resources:
-        gpu=lambda w: x.gpu_of("train_classifier", w.items()),
+        gpu=x.gpus("train_classifier"),
         mem_mb=x.config["mem_mb"],
         runtime=x.config["runtime"],
     params:
@@ -102,7 +102,7 @@ rule measure_training:
         "../envs/torch.yaml"
     threads: x.config["threads"]
     resources:
-        gpu=lambda w: x.gpu_of("measure_training", w.items()),
+        gpu=x.gpus("measure_training"),
         mem_mb=x.config["mem_mb"],
         runtime=x.config["runtime"],
     params:

@@ -19,7 +19,7 @@ rule generate_continuations:
         "../envs/torch.yaml"
     threads: x.config["threads"]
     resources:
-        gpu=lambda w: x.gpu_of("generate_continuations", w.items()),
+        gpu=x.gpus("generate_continuations"),
         mem_mb=x.config["mem_mb"],
         runtime=x.config["runtime"],
     params:

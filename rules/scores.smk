@@ -95,7 +95,7 @@ rule score_perplexity:
         "../envs/torch.yaml"
     threads: x.config["threads"]
     resources:
-        gpu=lambda w: x.gpu_of("score_perplexity", w.items()),
+        gpu=x.gpus("score_perplexity"),
         mem_mb=x.config["mem_mb"],
         runtime=x.config["runtime"],
     params:
@@ -131,7 +131,7 @@ rule score_answers:
         "../envs/torch.yaml"
     threads: x.config["threads"]
     resources:
-        gpu=lambda w: x.gpu_of("score_answers", w.items()),
+        gpu=x.gpus("score_answers"),
         mem_mb=x.config["mem_mb"],
         runtime=x.config["runtime"],
     params:
@@ -185,7 +185,7 @@ rule judge_answers:
         "../envs/torch.yaml"
     threads: x.config["threads"]
     resources:
-        gpu=lambda w: x.gpu_of("judge_answers", w.items()),
+        gpu=x.gpus("judge_answers"),
         mem_mb=x.config["mem_mb"],
         runtime=x.config["runtime"],
     params:

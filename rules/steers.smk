@@ -50,7 +50,7 @@ rule derive_steer:
         "../envs/torch.yaml"
     threads: x.config["threads"]
     resources:
-        gpu=lambda w: x.gpu_of("derive_steer", w.items()),
+        gpu=x.gpus("derive_steer"),
         mem_mb=x.config["mem_mb"],
         runtime=x.config["runtime"],
     params:

@@ -118,6 +118,11 @@ class Experiment:
         """GPUs that a job of a rule asks for: as many as the largest of the models that it runs lies on."""
         return self.gpu * lookups.cards(self.config, rule, dict(wildcards))
 
+    def gpus(self, rule: str) -> int | Callable[[SimpleNamespace], int]:
+        """`gpu_of` for a rule; the number itself where it is one for all jobs, as asking thousands takes seconds."""
+        alike = not self.gpu or all(model["cards"] == 1 for model in self.config["models"].values())
+        return self.gpu if alike else lambda w: self.gpu_of(rule, w.items())
+
     def scoring(self, rule: str) -> dict[str, int]:
         """What a job of a rule that scores texts asks for: as a model job where it runs a model, else nothing."""
         asked = {"gpu": self.gpu, "mem_mb": self.config["mem_mb"], "runtime": self.config["runtime"]}
@@ -169,9 +174,11 @@ class Experiment:
 
     # ---- inputs ----
 
-    def shards(self, rule: str, pattern: str) -> Callable[[SimpleNamespace], list[str]]:
+    def shards(self, rule: str, pattern: str) -> list[str] | Callable[[SimpleNamespace], list[str]]:
         """What the job that makes `pattern` gathers, by its wildcards; empty for one that is a shard itself."""
         number = shards.asked(self.config, rule)
+        if number == 1 and not shards.LEFT.is_dir():
+            return []
 
         def gathered(w: SimpleNamespace) -> list[str]:
             if hasattr(w, "shard"):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from steerlab.experiment import lookups, names
 
+LEFT = Path("results/shards")  # sidecars of shards; where there are none, no file was ever made of several
 STAGES = {"capture_activations": "activations", "generate_continuations": "generations"}  # of other rules: scores
 
 
