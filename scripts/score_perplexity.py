@@ -1,28 +1,16 @@
 """Score the log-likelihood of the continuations of one cell, all seeds, under the unsteered model."""
 
 from pathlib import Path
+from typing import Any
 
 from steerlab.job import job
-from steerlab.store import WHOLE, Share
 
 
-def run(
-    *,
-    model: Path,
-    table: Path,
-    continuations: list[Path],
-    scores: Path,
-    spec: dict,
-    work: Path,
-    share: Share = WHOLE,
-) -> None:
-    """Write one row a continuation; finished slices lie in `work`.
-
-    continuations: one file a seed; share: those of the slices that are asked for.
-    """
+def run(*, scores: Path, **cell: Any) -> None:
+    """Write one row a continuation. cell: what `perplexity.of_cell` takes."""
     from steerlab.scores import perplexity
 
-    perplexity.of_cell(model, table, continuations, spec, work, share).to_parquet(scores, index=False)
+    perplexity.of_cell(**cell).to_parquet(scores, index=False)
 
 
 if "snakemake" in globals():

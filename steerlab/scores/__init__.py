@@ -2,7 +2,7 @@
 
 import importlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any, Literal, Protocol
@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from steerlab import store
+from steerlab.data import tables
 from steerlab.progress import progress
 from steerlab.store import write_json
 
@@ -110,6 +111,26 @@ def scored(generations: pd.DataFrame, scorer: Scorer, prompts: Mapping[str, str]
     judged = _judged(generations, scorer.quantity, prompts)
     about = generations.drop(columns=["text", "tokens"], errors="ignore")
     return about.assign(quantity=scorer.quantity, scorer=label(scorer), score=scorer.score(judged))
+
+
+def by_slices(
+    ids: Sequence[str],
+    size: int,
+    compute: Callable[[list[str]], pd.DataFrame],
+    *,
+    work: Path,
+    share: store.Share,
+    desc: str,
+) -> pd.DataFrame:
+    """The rows that `compute` gives for `size` ids at a time, sorted by tables.ORDER; finished slices lie in `work`.
+
+    share: those of the slices that are asked for; the rows are theirs alone.
+    """
+    slices = [list(ids[start : start + size]) for start in range(0, len(ids), size)]
+    names = [f"{number:05d}" for number in range(len(slices))]
+    how = {"desc": desc, "unit": "slice", "share": share, "columns": tables.ORDER}
+    rows = store.resume(work, names, lambda index: compute(slices[index]), **how)
+    return rows.sort_values(tables.ORDER, ignore_index=True)
 
 
 def write_record(folder: Path, **facts: object) -> None:

@@ -19,6 +19,7 @@ from steerlab.data import tables
 from steerlab.data.renderings import answer_of
 from steerlab.likelihood import log_likelihoods
 from steerlab.models import ModelHandle, Tokenizer
+from steerlab.scores import by_slices
 
 ASKED = {"truthful": "True:", "informative": "Helpful:"}  # measure -> what the judges were tuned to complete
 YES, NO = " yes", " no"
@@ -45,15 +46,13 @@ def of_cell(
     questions = {name: question_of(text) for name, text in prompts}
     generations = tables.continuations(continuations, spec["seeds"])
     there = [name for name, _ in prompts if name in set(generations["id"])]
-    slices = [there[start : start + QUESTIONS_A_SLICE] for start in range(0, len(there), QUESTIONS_A_SLICE)]
 
-    def compute(index: int) -> pd.DataFrame:
-        rows = generations[generations["id"].isin(slices[index])]
+    def compute(ids: list[str]) -> pd.DataFrame:
+        rows = generations[generations["id"].isin(ids)]
         return score(handle, rows, questions, measure=spec["measure"], tokens_a_batch=spec["tokens_a_batch"])
 
-    names = [f"{number:05d}" for number in range(len(slices))]
-    how = {"desc": f"judge, {spec['measure']}", "unit": "slice", "share": share, "columns": tables.ORDER}
-    return store.resume(work, names, compute, **how).sort_values(tables.ORDER, ignore_index=True)
+    how = {"work": work, "share": share, "desc": f"judge, {spec['measure']}"}
+    return by_slices(there, QUESTIONS_A_SLICE, compute, **how)
 
 
 def score(

@@ -10,6 +10,7 @@ from steerlab import store
 from steerlab.data import tables
 from steerlab.likelihood import log_likelihoods
 from steerlab.models import ModelHandle
+from steerlab.scores import by_slices
 
 PROMPTS_A_SLICE = 10  # what a killed job loses at most
 
@@ -32,15 +33,13 @@ def of_cell(
     handle = ModelHandle.of(model, spec)
     prompts = pd.DataFrame(tables.prompts(table, split=spec["split"], rendering="plain"), columns=["id", "text"])
     generations = tables.continuations(continuations, spec["seeds"])
-    slices = [prompts.iloc[start : start + PROMPTS_A_SLICE] for start in range(0, len(prompts), PROMPTS_A_SLICE)]
 
-    def compute(index: int) -> pd.DataFrame:
-        rows = generations.loc[generations["id"].isin(list(slices[index]["id"]))]
-        return score(handle, rows, slices[index], tokens_a_batch=spec["tokens_a_batch"], unsteered=spec["unsteered"])
+    def compute(ids: list[str]) -> pd.DataFrame:
+        rows = generations.loc[generations["id"].isin(ids)]
+        return score(handle, rows, prompts, tokens_a_batch=spec["tokens_a_batch"], unsteered=spec["unsteered"])
 
-    names = [f"{number:05d}" for number in range(len(slices))]
-    how = {"desc": "perplexity", "unit": "slice", "share": share, "columns": tables.ORDER}
-    return store.resume(work, names, compute, **how).sort_values(tables.ORDER, ignore_index=True)
+    how = {"work": work, "share": share, "desc": "perplexity"}
+    return by_slices(list(prompts["id"]), PROMPTS_A_SLICE, compute, **how)
 
 
 def score(

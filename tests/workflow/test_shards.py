@@ -72,7 +72,7 @@ def test_scattered_stages_end_with_the_bytes_of_a_run_without_shards(finished: P
     snakemake(unmade, "--cores", "2", *arguments, "--", *files)
     ended, whole = result_bytes(unmade), result_bytes(finished)
     assert {file: ended[file] for file in files} == {file: whole[file] for file in files}
-    made = {file for about in sidecars(unmade) for file in about["outputs"] if "/shards/" in file}
+    made = {file for about in sidecars(unmade) for file in written(about) if "/shards/" in file}
     scattered = zip((STEERED, *OTHERS[1:]), (2, 3, 3))
     assert made == {f"results/{shard}" for file, number in scattered for shard in shards_of(file, number)}
     assert not [file for file in ended if file.startswith("results/shards/")]  # but their sidecars
@@ -91,5 +91,10 @@ def test_two_shards_at_once_have_a_card_each(unmade: Path, tmp_path: Path):
     assert run.returncode == 0, run.stderr[-4000:]
     locks = sorted(lock.name for lock in cards.rglob("*.lock"))
     assert locks == ["0.lock", "1.lock"]  # the second card is tried when the first one is held
-    first, second = (about for about in sidecars(unmade) if about["outputs"][0] in shards)
+    first, second = (about for about in sidecars(unmade) if written(about)[0] in shards)
     assert max(first["started"], second["started"]) < min(first["ended"], second["ended"])
+
+
+def written(about: dict) -> list[str]:
+    """The outputs of a job, by its sidecar."""
+    return [each["path"] for each in about["outputs"].values()]
