@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from steerlab import sites
 from steerlab.data import tables
+from steerlab.decoding import prefill
 from steerlab.methods.settings import at_settings
 from steerlab.models import ModelHandle, Tokenizer, encode, pad
 from steerlab.store import WHOLE, Share
@@ -161,28 +162,14 @@ def _decode(
 ) -> tuple[Tensor, Tensor]:
     """New tokens (rows, max_new_tokens) int64 and how many of each row count (rows,), on the CPU."""
     stops = torch.tensor(stop_ids(model, tokenizer), dtype=torch.int64, device=model.device)
-    ids, prompt_mask = pad(sequences, side="left", pad_id=tokenizer.pad_token_id, device=model.device)
-    lengths, (prompts, width) = prompt_mask.sum(-1), ids.shape
-    steps, rows = decoding.max_new_tokens, prompts * decoding.samples
-    mask = prompt_mask.repeat_interleave(decoding.samples, 0)
-    mask = functional.pad(mask, (0, steps), value=1)
+    ids, mask = pad(sequences, side="left", pad_id=tokenizer.pad_token_id, device=model.device)
+    steps, rows = decoding.max_new_tokens, len(ids) * decoding.samples
     tokens = torch.full((rows, steps), -1, device=model.device)  # -1: not drawn, all rows had ended
     finite = torch.ones(rows, dtype=torch.bool, device=model.device)
     going = torch.ones_like(finite)
 
-    with torch.no_grad(), sites.prompt(model, lengths, prompt_mask):
-        # Positions are always passed: GPT-2 counts padding as text without them.
-        output = model(
-            input_ids=ids,
-            attention_mask=prompt_mask,
-            position_ids=(prompt_mask.cumsum(-1) - 1).clamp(min=0),
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        cache = output.past_key_values
-        cache.batch_repeat_interleave(decoding.samples)
-        logits = output.logits[:, -1].repeat_interleave(decoding.samples, 0)
-        positions = lengths.repeat_interleave(decoding.samples)[:, None]
+    with torch.no_grad(), sites.prompt(model, mask.sum(-1), mask):
+        logits, after = prefill(model, ids, mask, samples=decoding.samples, new_tokens=steps)
         for step in range(steps):
             finite &= logits.amax(-1).isfinite()
             if step < decoding.min_new_tokens:
@@ -195,14 +182,7 @@ def _decode(
             asked = step >= decoding.min_new_tokens and step % STEPS_BETWEEN_QUESTIONS == 0
             if step == steps - 1 or (asked and not going.any()):
                 break
-            output = model(
-                input_ids=tokens[:, step : step + 1],
-                attention_mask=mask[:, : width + step + 1],
-                position_ids=positions + step,
-                past_key_values=cache,
-                use_cache=True,
-            )
-            logits = output.logits[:, -1]
+            logits = after(tokens[:, step])
     if not finite.all():
         raise FloatingPointError(
             f"{int((~finite).sum())} of {rows} rows gave logits that are not finite; use a lower strength"

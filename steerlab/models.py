@@ -115,6 +115,11 @@ def identity(model: Any) -> tuple[str, str]:
     return str(model.config._name_or_path), str(getattr(model.config, "_commit_hash", None))
 
 
+def may_wait(model: Any) -> bool:
+    """True on a CPU, where asking a tensor for its values is free. A card is waited for, and a recording is spoilt."""
+    return model.device.type == "cpu"
+
+
 def load_tokenizer(folder: Path) -> Tokenizer:
     """The folder's tokenizer; a tokenizer without a pad token pads with its end-of-sequence token.
 

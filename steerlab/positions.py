@@ -121,6 +121,12 @@ class Tokens:
             return cls(where, start >= prompts.full)
         return cls(where, (position >= prompts.lengths[:, None] - 1) & ~is_pad)
 
+    @classmethod
+    def after_prompts(cls, position: Tensor) -> "Tokens":
+        """Those after all prompts; position: (batch, seq) int64, as `Where` has it."""
+        none = torch.zeros_like(position, dtype=torch.bool)
+        return cls(Where(None, position, none, none), True)
+
     def kept(self, logits_to_keep: int | Tensor) -> "Tokens":
         """Those that transformers' `logits_to_keep` leaves: the last n (0: all), or the columns of a 1-D tensor."""
         if isinstance(logits_to_keep, int):

@@ -21,7 +21,7 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
-from steerlab.positions import SCOPES, Prompts, Scope, Tokens, Where, forward_mask, generate_mask
+from steerlab.positions import SCOPES, PositionError, Prompts, Scope, Tokens, Where, forward_mask, generate_mask
 
 __all__ = ["SCOPES", "Edit", "Scope", "Site", "SiteError", "Where"]
 __all__ += [
@@ -31,11 +31,13 @@ __all__ += [
     "block",
     "capture",
     "capture_around",
+    "continuing",
     "device_of",
     "edit",
     "family",
     "first_blocks",
     "forwards",
+    "kept",
     "layer_index",
     "layers_of",
     "modules",
@@ -86,7 +88,7 @@ def edit(model: PreTrainedModel, edits: Mapping[Site, Edit], *, scope: Scope = "
     if scope not in SCOPES:
         raise SiteError(f"unknown scope {scope!r}; choose one of {', '.join(SCOPES)}")
     places = {site: _place(model, site) for site in edits}
-    with _following(model) as forwards, ExitStack() as stack:
+    with _changing(model), _following(model) as forwards, ExitStack() as stack:
         for site, fn in edits.items():
             visit = functools.partial(_edit_states, forwards, site, fn, scope)
             stack.callback(_attach(places[site], visit).remove)
@@ -102,7 +104,7 @@ def capture(model: PreTrainedModel, sites: Iterable[Site]) -> Iterator[dict[Site
     """
     places = {site: _place(model, site) for site in sites}
     states: dict[Site, Tensor] = {}
-    with ExitStack() as stack:
+    with _changing(model), ExitStack() as stack:
         for site, place in places.items():
             stack.callback(_attach(place, functools.partial(states.__setitem__, site)).remove)
         yield states
@@ -137,19 +139,40 @@ def prompt(model: PreTrainedModel, lengths: Sequence[int] | Tensor, mask: Tensor
 
 
 @contextmanager
+def continuing(model: PreTrainedModel) -> Iterator[None]:
+    """Inside the `with`, all tokens of forwards come after the prompts, at the positions in their `position_ids`.
+
+    Nothing is counted along in Python, so such a forward can be recorded and replayed. Raises PositionError without
+    position_ids.
+    """
+    with _following(model) as forwards:
+        outer, forwards.continues = forwards.continues, True
+        try:
+            yield
+        finally:
+            forwards.continues = outer
+
+
+def kept(model: PreTrainedModel) -> dict[str, Any]:
+    """A place for what holds as long as what is attached to the model stays as it is: emptied at every change of it."""
+    return _KEPT.setdefault(model, {})
+
+
+@contextmanager
 def modules(model: PreTrainedModel, replacements: Mapping[str, nn.Module]) -> Iterator[None]:
     """Inside the `with`, the model has these modules (path -> module) in place of its own; open it before `edit`.
 
     Raises SiteError for a path that the model does not have.
     """
     own = {path: _submodule(model, path) for path in replacements}
-    try:
-        for path, module in replacements.items():
-            model.set_submodule(path, module)
-        yield
-    finally:
-        for path in reversed(own):
-            model.set_submodule(path, own[path])
+    with _changing(model):
+        try:
+            for path, module in replacements.items():
+                model.set_submodule(path, module)
+            yield
+        finally:
+            for path in reversed(own):
+                model.set_submodule(path, own[path])
 
 
 @contextmanager
@@ -209,7 +232,7 @@ def before_blocks(
     def before(layer: int, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         visit(layer, args, kwargs)
 
-    with ExitStack() as stack:
+    with _changing(model), ExitStack() as stack:
         for layer in layers:
             hook = functools.partial(before, layer)
             stack.callback(block(model, layer).register_forward_pre_hook(hook, with_kwargs=True).remove)
@@ -220,11 +243,12 @@ def before_blocks(
 def forwards(model: PreTrainedModel, forward: Callable[..., Any]) -> Iterator[None]:
     """Inside the `with`, a call of the model is forward(original, *args, **kwargs), original being its own forward."""
     original = model.forward
-    model.forward = functools.wraps(original)(functools.partial(forward, original))
-    try:
-        yield
-    finally:
-        del model.forward
+    with _changing(model):
+        model.forward = functools.wraps(original)(functools.partial(forward, original))
+        try:
+            yield
+        finally:
+            del model.forward
 
 
 # ---- the families: where each keeps its blocks, and what lies inside a block ----
@@ -416,6 +440,7 @@ class _Forwards:
     def __init__(self, model: PreTrainedModel):
         self.users = 0
         self.prompt: Prompts | None = None
+        self.continues = False
         self._columns_generated: int | None = None
         self._body: Tokens | None = None
         self._head: Tokens | None = None
@@ -438,16 +463,24 @@ class _Forwards:
 
     def _begin(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         given = dict(zip(self._arguments, args, strict=False)) | kwargs
+        self._body = self._tokens(given)
+        self._head = self._logits = self._body.kept(given.get("logits_to_keep", 0))
+
+    def _tokens(self, given: Mapping[str, Any]) -> Tokens:
+        """Those of the forward with these arguments."""
+        if self.continues:
+            if given.get("position_ids") is None:
+                raise PositionError("a forward that continues prompts does not say where; give it position_ids")
+            return Tokens.after_prompts(given["position_ids"])
         states = given["input_ids"] if given.get("input_ids") is not None else given["inputs_embeds"]
         rows, seq = states.shape[:2]
         start = self._columns_before(given.get("past_key_values"))
         prompts = self.prompt
         if prompts is None:
             prompts = Prompts.guessed(forward_mask(given.get("attention_mask"), states, start + seq), start)
-        self._body = Tokens.of_columns(prompts.for_rows(rows), start, start + seq)
-        self._head = self._logits = self._body.kept(given.get("logits_to_keep", 0))
         if self._columns_generated is not None:
             self._columns_generated = start + seq
+        return Tokens.of_columns(prompts.for_rows(rows), start, start + seq)
 
     def _end(self, model: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         self._body = self._head = None
@@ -486,6 +519,17 @@ class _Forwards:
 
 
 _FORWARDS: WeakKeyDictionary[nn.Module, _Forwards] = WeakKeyDictionary()
+_KEPT: WeakKeyDictionary[nn.Module, dict[str, Any]] = WeakKeyDictionary()
+
+
+@contextmanager
+def _changing(model: PreTrainedModel) -> Iterator[None]:
+    """What was kept for the model as it is goes, before the `with` and after it."""
+    _KEPT.pop(model, None)
+    try:
+        yield
+    finally:
+        _KEPT.pop(model, None)
 
 
 @contextmanager

@@ -36,7 +36,7 @@ from steerlab.data.pairs import paired, samples
 from steerlab.data.splits import fitted_and_judging, groups
 from steerlab.methods import hpr_training, steer_files
 from steerlab.methods.protocol import Activations, check_strength
-from steerlab.models import ModelHandle, identity
+from steerlab.models import ModelHandle, identity, may_wait
 from steerlab.sites import Edit, Site, Where
 
 log = logging.getLogger(__name__)
@@ -211,7 +211,7 @@ class HPR:
             return pseudo_rotation(a, normal, (scale * angle).clamp(max=pi))
 
         def edit(x: Tensor, where: Where) -> Tensor:
-            return turn_where(x.to(dtype) @ probe <= 0, x, turned, dtype, wait=model.device.type == "cpu")
+            return turn_where(x.to(dtype) @ probe <= 0, x, turned, dtype, wait=may_wait(model))
 
         return edit
 

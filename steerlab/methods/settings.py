@@ -1,7 +1,7 @@
 """The settings that a cell is run at, training steps and strength, and the one way to run a cell at all of them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +53,18 @@ def at_settings(
     fitted = {steps: methods.load(steer, model, steps=at[steps]) if steer else None for steps in at}
     plan = [(number, setting, place) for number, setting in enumerate(settings) for place in range(len(parts))]
 
-    def rows(index: int) -> pd.DataFrame:
-        _, (steps, strength), place = plan[index]
-        one = fitted[steps]
-        with one.attached(model.load(), strength) if one else nullcontext():
+    now: int | None = None
+    with ExitStack() as opened:  # once for all parts of a setting: they share what is recorded of the steered model
+
+        def rows(index: int) -> pd.DataFrame:
+            nonlocal now
+            number, (steps, strength), place = plan[index]
+            one = fitted[steps]
+            if one and number != now:
+                opened.close()
+                opened.enter_context(one.attached(model.load(), strength))
+                now = number
             return compute(parts[place]).assign(steps=steps, strength=float(strength))
 
-    names = [f"{number:03d}-{place:05d}" for number, _, place in plan]
-    return store.resume(work, names, rows, desc=desc, unit=unit, share=share, columns=columns)
+        names = [f"{number:03d}-{place:05d}" for number, _, place in plan]
+        return store.resume(work, names, rows, desc=desc, unit=unit, share=share, columns=columns)

@@ -42,7 +42,7 @@ from steerlab.likelihood import log_likelihoods
 from steerlab.methods import slim_classifiers, slim_transport, slim_weights, steer_files
 from steerlab.methods.protocol import Activations, check_strength
 from steerlab.methods.slim_classifiers import Classifiers, Loss
-from steerlab.models import ModelHandle, identity
+from steerlab.models import ModelHandle, identity, may_wait
 from steerlab.progress import progress
 from steerlab.sites import Edit, Site, Where
 from steerlab.store import digest
@@ -170,7 +170,7 @@ class SLIM:
             states = x.to(dtype)
             says = classifiers.logits(states) > 0
             chosen = says & (says.sum(-1, keepdim=True) >= tau)
-            if model.device.type == "cpu" and not chosen.any():  # a card would have to be waited for
+            if may_wait(model) and not chosen.any():  # a card would have to be waited for
                 return x
             change = torch.einsum("hij,bshj->bshi", own["matrix"], states) + own["offset"] - states
             if "direction" in own:

@@ -5,6 +5,7 @@ A method registered later is a subject as soon as it has its line in the registr
 
 import functools
 import inspect
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from steerlab.models import ModelHandle
 from steerlab.sites import SCOPES, Edit, Site, Where
 from steerlab.tiny_models import FAMILIES, byte_tokenizer, tiny_config
 
+DEVICE = os.environ.get("STEERLAB_DEVICE", "cpu")  # the laws hold on a card as well
 LAYERS = 3
 METHOD_FAMILIES = ("gpt2", "llama")  # learned positions and a bias everywhere; rotary and grouped queries
 WEIGHTS = {"toxicity": 1.0, "sentiment": 0.5}  # of a composition
@@ -45,7 +47,7 @@ def tiny_model(family: str, seed: int = 0) -> PreTrainedModel:
         model = AutoModelForCausalLM.from_config(tiny_config(family, layers=LAYERS))
         for parameter in model.parameters():
             parameter.data += 0.2 * torch.randn_like(parameter)
-    return model.eval().requires_grad_(False)
+    return model.to(DEVICE).eval().requires_grad_(False)
 
 
 @functools.cache
@@ -56,7 +58,7 @@ def handle(family: str, seed: int = 0) -> ModelHandle:
     byte_tokenizer().save_pretrained(folder / "source")
     definition = {"kind": "folder", "path": str(folder / "source")}
     models.prepare(definition, folder / "model", name=f"tiny-{family}-{seed}")
-    return ModelHandle(folder / "model")
+    return ModelHandle(folder / "model", device=DEVICE)
 
 
 def every_site(layers: int = LAYERS) -> list[Site]:
@@ -98,7 +100,7 @@ def chatting(family: str) -> ModelHandle:
     folder = Path(tempfile.mkdtemp(dir=_TEMPORARY.name)) / "model"
     shutil.copytree(handle(family).folder, folder)
     (folder / "chat_template.jinja").write_text(CHAT)
-    return ModelHandle(folder)
+    return ModelHandle(folder, device=DEVICE)
 
 
 @functools.cache
@@ -164,7 +166,7 @@ def _nothing(x: Tensor, where: Where) -> Tensor:
 
 
 def _vector(x: Tensor, where: Where) -> Tensor:
-    return x + 0.3 * torch.linspace(-1, 1, x.shape[-1])
+    return x + 0.3 * torch.linspace(-1, 1, x.shape[-1], device=x.device)
 
 
 def _head(x: Tensor, where: Where) -> Tensor:

@@ -21,7 +21,7 @@ MODES = {
 
 def generate(model: PreTrainedModel, prompts: list[list[int]], **options: object) -> tuple[Tensor, Tensor]:
     """Continue left-padded prompts by TOKENS tokens: new tokens (rows, TOKENS), their logits (rows, TOKENS, vocab)."""
-    ids, mask = models.pad(prompts, side="left", pad_id=model.config.pad_token_id)
+    ids, mask = models.pad(prompts, side="left", pad_id=model.config.pad_token_id, device=model.device)
     options = {"do_sample": False, "max_new_tokens": TOKENS, "min_new_tokens": TOKENS} | options
     with torch.no_grad():
         output = model.generate(ids, attention_mask=mask, output_logits=True, return_dict_in_generate=True, **options)
@@ -31,7 +31,7 @@ def generate(model: PreTrainedModel, prompts: list[list[int]], **options: object
 def score(model: PreTrainedModel, prompts: list[list[int]], continuations: list[list[int]]) -> list[Tensor]:
     """Logits of given continuations in one right-padded forward, a (tokens, vocab) tensor a row."""
     texts = [prompt + continuation for prompt, continuation in zip(prompts, continuations, strict=True)]
-    ids, mask = models.pad(texts, side="right", pad_id=model.config.pad_token_id)
+    ids, mask = models.pad(texts, side="right", pad_id=model.config.pad_token_id, device=model.device)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     with torch.no_grad(), sites.prompt(model, [len(prompt) for prompt in prompts], mask):
         logits = model(ids, attention_mask=mask, position_ids=positions).logits
