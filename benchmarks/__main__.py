@@ -16,6 +16,7 @@ import torch
 
 from benchmarks import answers, cogsteer, decoding, hpr, latentqa, lm_steer, slim, workflow
 from benchmarks.pairs import Ratio, ratio_of, timed
+from benchmarks.table import heading, line
 from steerlab.models import ModelHandle
 
 
@@ -38,6 +39,7 @@ BENCHMARKS: dict[str, Callable[[ModelHandle, int], Ratio]] = {
         lm_steer.cached_training,
         lm_steer.training_memory,
         hpr.decoding_under_hpr,
+        hpr.decoding_by_matrices,
         hpr.edit_without_matrix,
         hpr.training_all_layers_at_once,
         answers.shared_prefixes,
@@ -51,6 +53,7 @@ BENCHMARKS: dict[str, Callable[[ModelHandle, int], Ratio]] = {
         cogsteer.memory_of_one_block,
         cogsteer.memory_of_every_block,
         cogsteer.memory_of_two_models,
+        latentqa.decoding_under_control,
         latentqa.training_from_states_on_disk,
         latentqa.training_with_the_target,
         latentqa.reading_with_a_cache,
@@ -77,14 +80,12 @@ def main() -> int:
     handle = ModelHandle(options.model, device=options.device, dtype=options.dtype)
     handle.load()
     print(f"{handle.info.name}, {options.dtype} on {options.device}, {options.threads} threads, {options.pairs} pairs")
-    print(f"{'':44}{'ratio':>7}  {'95 % interval':>15}{'aim':>7}{'ours':>10}{'other':>9}")
+    print(heading())
     ratios = []
     for name in options.only:
         ratio = BENCHMARKS[name](handle, options.pairs)
         ratios.append(ratio)
-        interval = f"{ratio.low:.3f}-{ratio.high:.3f}"
-        figures = f"{ratio.ratio:7.3f}  {interval:>15}{ratio.aim:7.2f}{ratio.ours:10.3f}{ratio.other:9.3f} {ratio.unit}"
-        print(f"{ratio.name:44}{figures}{'' if ratio.met else '  SHORT'}", flush=True)
+        print(line(ratio), flush=True)
     if options.out:
         options.out.write_text(json.dumps([asdict(ratio) for ratio in ratios], indent=1) + "\n")
     return int(not all(ratio.met for ratio in ratios))

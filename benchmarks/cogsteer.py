@@ -1,25 +1,17 @@
-"""CogSteer: what the second stream costs in decoding and memory, beside two whole models as in the official code.
-
-`python -m benchmarks.cogsteer '{"model": ..., "which": "one block", ...}'`, with the settings of `benchmarks.memory`,
-decodes in a process of its own and prints its peak in MiB.
-"""
+"""CogSteer: what the second stream costs in decoding and memory, beside two whole models as in the official code."""
 
 import copy
 import functools
-import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
-from benchmarks.decoding import GREEDY, PROMPTS, edited
-from benchmarks.memory import peak_mib, peak_of_process
-from benchmarks.pairs import Ratio, ratio_of, speed_ratio
+from benchmarks.decoding import GREEDY, PROMPTS, compared, edited
+from benchmarks.memory import peak_mib
+from benchmarks.pairs import Ratio, ratio_of
 from steerlab import sites
 from steerlab.generations import generate
 from steerlab.methods import bottleneck
@@ -42,8 +34,8 @@ def decoding_under_cogsteer_everywhere(handle: ModelHandle, pairs: int) -> Ratio
 
 def decoding_by_two_models(handle: ModelHandle, pairs: int) -> Ratio:
     """One block's contrast by the partial stream over the same by two whole models."""
-    ours, theirs = (_decoding(handle, which) for which in ("one block", "two models"))
-    return speed_ratio("CogSteer, one block / two whole models", 1.0, ours, theirs, pairs=pairs)
+    around = [_attached(handle, which) for which in ("one block", "two models")]
+    return compared("CogSteer, one block / two whole models", 1.0, around, handle, pairs)
 
 
 def memory_of_one_block(handle: ModelHandle, pairs: int) -> Ratio:
@@ -58,33 +50,25 @@ def memory_of_every_block(handle: ModelHandle, pairs: int) -> Ratio:
 
 def memory_of_two_models(handle: ModelHandle, pairs: int) -> Ratio:
     """The same for two whole models over one block's partial stream."""
-    ours, theirs = _peak_mib(handle, "one block"), _peak_mib(handle, "two models")
+    ours, theirs = (peak_mib(decode, handle, which) for which in ("one block", "two models"))
     return ratio_of(
         "peak memory, two whole models / one block", 1.0, np.array([theirs / ours]), np.array([[ours, theirs]]), "MiB"
     )
 
 
 def _memory(handle: ModelHandle, which: str, allowed: float, pairs: int) -> Ratio:
-    taken = np.array([[_peak_mib(handle, each) for each in (which, "plain")] for _ in range(min(pairs, 3))])
+    taken = np.array([[peak_mib(decode, handle, each) for each in (which, "plain")] for _ in range(min(pairs, 3))])
     name = f"peak memory, {allowed:g} x plain / CogSteer, {which}"
     return ratio_of(name, 1.0, allowed * taken[:, 1] / taken[:, 0], taken, unit="MiB")
-
-
-def _peak_mib(handle: ModelHandle, which: str) -> float:
-    return peak_of_process("benchmarks.cogsteer", handle, which)
 
 
 # ---- the ways to decode ----
 
 
-def _decoding(handle: ModelHandle, which: str) -> Callable[[], object]:
-    attached = _attached(handle, which)
-
-    def work() -> None:
-        with attached():
-            generate(handle.load(), handle.info.tokenizer, PROMPTS, GREEDY, seed=0)
-
-    return work
+def decode(handle: ModelHandle, which: str) -> None:
+    """Decode once, in the way of `which`."""
+    with _attached(handle, which)():
+        generate(handle.load(), handle.info.tokenizer, PROMPTS, GREEDY, seed=0)
 
 
 def _attached(handle: ModelHandle, which: str) -> Callable[[], AbstractContextManager[None]]:
@@ -123,10 +107,3 @@ def _two_models(handle: ModelHandle) -> Iterator[None]:
         edits = {site: lambda x, where: contrasted(x, toxic[site] - x, 1.0)}
         with sites.edit(model, edits, scope="from_last_prompt_token"):
             yield
-
-
-if __name__ == "__main__":
-    asked = json.loads(sys.argv[1])
-    torch.set_num_threads(asked["threads"])
-    _decoding(ModelHandle(Path(asked["model"]), device=asked["device"], dtype=asked["dtype"]), asked["which"])()
-    print(peak_mib(asked["device"]))

@@ -1,14 +1,14 @@
 """Decoding: what an edit costs, and what batches and sampling gain. 16 prompts, 4 samples, 20 new tokens each."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from benchmarks.pairs import Ratio, speed_ratio
+from benchmarks.pairs import Ratio, interleaved, ratio_of, speed_ratio
 from steerlab import sites
 from steerlab.generations import Decoding, generate
-from steerlab.models import ModelHandle, encode, pad
+from steerlab.models import ModelHandle, encode, may_wait, pad
 
 # 16 prompts of 16 to 19 tokens of SmolLM2's tokenizer; what they say does not matter, their length does.
 SUBJECTS = ("Yesterday my neighbour", "In the end the captain", "A very young teacher", "After that her best friend")
@@ -78,13 +78,18 @@ def edited(
     name: str, aim: float, attached: Callable[[], AbstractContextManager[None]], handle: ModelHandle, pairs: int
 ) -> Ratio:
     """Greedy decoding inside what `attached` opens, over plain decoding."""
-    plain = _ours(handle, GREEDY)
+    return compared(name, aim, [attached, nullcontext], handle, pairs)
 
-    def inside() -> None:
-        with attached():
-            plain()
 
-    return speed_ratio(name, aim, inside, plain, pairs=pairs)
+def compared(
+    name: str, aim: float, around: Sequence[Callable[[], AbstractContextManager[None]]], handle: ModelHandle, pairs: int
+) -> Ratio:
+    """Greedy decoding inside what the first opens, over the same inside what the second opens; both are opened anew at
+    each turn, before the time counts, and on a card a step is recorded before it does."""
+    decode = _ours(handle, GREEDY)
+    seconds = interleaved([decode, decode], pairs, around, warmed=not may_wait(handle.load()))
+    made = len(PROMPTS) * GREEDY.samples * GREEDY.max_new_tokens
+    return ratio_of(name, aim, seconds[:, 1] / seconds[:, 0], seconds, tokens=made)
 
 
 def _edited_blocks(name: str, aim: float, edit: sites.Edit, handle: ModelHandle, pairs: int) -> Ratio:

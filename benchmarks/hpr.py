@@ -1,6 +1,7 @@
 """HPR: what it costs in decoding, and what the edit without a matrix and the training of all layers at once save."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,14 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from benchmarks.decoding import REST, SUBJECTS, edited
-from benchmarks.pairs import Ratio, speed_ratio
-from steerlab import activations
+from benchmarks.decoding import REST, SUBJECTS, compared, edited
+from benchmarks.memory import peak_mib
+from benchmarks.pairs import Ratio, ratio_of, speed_ratio
+from steerlab import activations, sites
 from steerlab.methods import hpr_training
 from steerlab.methods.hpr import HPR, pseudo_rotation
 from steerlab.models import ModelHandle
+from steerlab.sites import Where
 
 TEXTS = [f"{subject} {rest}" for subject in SUBJECTS for rest in REST]
 WIDTH, TOKENS = 4096, 8  # of the edit: that of Llama-3-8B, and the official code's batch in decoding
@@ -23,13 +26,33 @@ SETTINGS = {"seed": 0, "angle_net_layers": 4, "epochs": 1, "learning_rate": 5e-4
 
 def decoding_under_hpr(handle: ModelHandle, pairs: int) -> Ratio:
     """Decoding under an HPR of the default layers over plain decoding."""
+    steer = fitted(handle)
+    return edited("HPR, default layers / plain", 0.90, lambda: steer.attached(handle.load()), handle, pairs)
+
+
+def decoding_by_matrices(handle: ModelHandle, pairs: int) -> Ratio:
+    """Decoding under that HPR over the same blocks edited by way of a d x d Householder matrix, made at each call as in
+    its code."""
+    steer, model = fitted(handle), handle.load()
+    w = torch.ones(model.config.hidden_size, dtype=torch.float32, device=model.device)
+
+    def by_matrix(x: Tensor, where: Where) -> Tensor:
+        states = x.flatten(0, -2).float()
+        return turned_by_matrix(states, w, torch.full_like(states[:, 0], 0.5)).to(x.dtype).view_as(x)
+
+    edits = dict.fromkeys(steer.sites, by_matrix)
+    around = [lambda: steer.attached(model), lambda: sites.edit(model, edits)]
+    return compared("HPR, default layers / d x d matrices", 1.0, around, handle, pairs)
+
+
+def fitted(handle: ModelHandle) -> HPR:
+    """An HPR of the default layers that has hardly learnt: how fast it is does not depend on its weights."""
     data = pd.DataFrame({"id": TEXTS, "text": TEXTS, "label": [1.0 if i % 2 else -1.0 for i in range(len(TEXTS))]})
     rows = activations.select(handle.info.tokenizer, TEXTS, "answer")
     with tempfile.TemporaryDirectory() as folder:
         where = {"folder": Path(folder), "batch_rows": len(TEXTS), "shard_rows": len(TEXTS)}
         captured = activations.capture(handle, rows, "block_output", **where)
-        steer = HPR.fit(handle, data, captured, seed=0, epochs=1, held_out=0.0)
-    return edited("HPR, default layers / plain", 0.90, lambda: steer.attached(handle.load()), handle, pairs)
+        return HPR.fit(handle, data, captured, seed=0, epochs=1, held_out=0.0)
 
 
 def edit_without_matrix(handle: ModelHandle, pairs: int) -> Ratio:
@@ -39,26 +62,34 @@ def edit_without_matrix(handle: ModelHandle, pairs: int) -> Ratio:
     a, w = torch.randn(TOKENS, WIDTH, generator=generator), torch.randn(WIDTH, generator=generator)
     a, w, angle = (each.to(handle.device) for each in (a, w, torch.full((TOKENS,), 0.5)))
 
-    def with_matrix() -> None:
-        matrix = torch.eye(WIDTH, device=w.device) - 2 * torch.outer(w, w) / (w @ w)
-        h = a @ matrix
-        between = nn.functional.cosine_similarity(a, h, dim=-1).acos()
-        turned = (angle.sin() / between.sin())[:, None] * h + ((between - angle).sin() / between.sin())[:, None] * a
-        _wait(turned)
-
     return speed_ratio(
         f"edit of {WIDTH} wide states / d x d matrix",
         50.0,
         lambda: _wait(pseudo_rotation(a, w, angle)),
-        with_matrix,
+        lambda: _wait(turned_by_matrix(a, w, angle)),
         pairs=pairs,
     )
+
+
+def turned_by_matrix(a: Tensor, w: Tensor, angle: Tensor) -> Tensor:
+    """States, (states, hidden), turned by their angles through the matrix of the reflection about w."""
+    matrix = torch.eye(len(w), device=w.device) - 2 * torch.outer(w, w) / (w @ w)
+    h = a @ matrix
+    between = nn.functional.cosine_similarity(a, h, dim=-1).acos()
+    return (angle.sin() / between.sin())[:, None] * h + ((between - angle).sin() / between.sin())[:, None] * a
 
 
 def training_all_layers_at_once(handle: ModelHandle, pairs: int) -> Ratio:
     """Training the modules of all layers in one job over training them layer by layer with torch's own modules: 20
     steps of 16 pairs on random states of the model's width and number of layers. The job also judges the probes; it is
     the better the more threads there are, as one layer's products are too small to be shared among them."""
+    at_once, layer_by_layer = _ways_to_train(handle)
+    states = STEPS * BATCH_PAIRS * 2 * handle.info.config.num_hidden_layers
+    name = "training, all layers at once / one by one"
+    return speed_ratio(name, 3.0, at_once, layer_by_layer, pairs=pairs, tokens=states)
+
+
+def _ways_to_train(handle: ModelHandle) -> tuple[Callable[[], None], Callable[[], None]]:
     config, generator = handle.info.config, torch.Generator().manual_seed(0)
     layers = list(range(config.num_hidden_layers))
     states = torch.randn(len(layers), STATES, config.hidden_size, generator=generator).to(handle.device)
@@ -72,7 +103,20 @@ def training_all_layers_at_once(handle: ModelHandle, pairs: int) -> Ratio:
         for layer in layers:
             _train_alone(states[layer], samples)
 
-    return speed_ratio("training, all layers at once / one by one", 3.0, at_once, layer_by_layer, pairs=pairs)
+    return at_once, layer_by_layer
+
+
+def memory_of_training(handle: ModelHandle, pairs: int) -> Ratio:
+    """The peak of training layer by layer over that of all layers at once, which is to cost less than twice as much."""
+    ways = ("at once", "one by one")
+    taken = np.array([[peak_mib(train_modules, handle, way) for way in ways] for _ in range(min(pairs, 3))])
+    return ratio_of("peak memory, 2 x layer by layer / at once", 1.0, 2 * taken[:, 1] / taken[:, 0], taken, unit="MiB")
+
+
+def train_modules(handle: ModelHandle, which: str) -> None:
+    """20 steps of the modules of all layers, in the way of `which`."""
+    at_once, layer_by_layer = _ways_to_train(handle)
+    (at_once if which == "at once" else layer_by_layer)()
 
 
 def _train_alone(states: Tensor, samples: np.ndarray) -> None:

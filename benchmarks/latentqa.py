@@ -1,13 +1,10 @@
 """LatentQA: what reading states costs a training step in time and memory, and what patching the prefill alone saves.
 
 The other way of a training step is a plain low-rank fine-tune by peft of the same model on the same prompts, with the
-same loss on the answers alone and nothing patched. `python -m benchmarks.latentqa '{"model": ..., "which": "decoder",
-...}'`, with the settings of `benchmarks.memory`, takes one step in a process of its own and prints its peak in MiB.
+same loss on the answers alone and nothing patched.
 """
 
-import copy
 import json
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,18 +17,22 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 
-from benchmarks.decoding import PROMPTS
-from benchmarks.memory import peak_mib, peak_of_process
+from benchmarks.decoding import PROMPTS, edited
+from benchmarks.memory import peak_mib
 from benchmarks.pairs import Ratio, ratio_of, speed_ratio
 from steerlab import latent_reads, low_rank
 from steerlab.activations import Activations
 from steerlab.decoder_prompts import Prompt, Template
 from steerlab.language_modelling import mean_loss
+from steerlab.methods import steer_files
 from steerlab.methods.latentqa import Decoder, captured
+from steerlab.methods.latentqa_control import LatentQAControl
 from steerlab.methods.latentqa_trainee import Trainee
 from steerlab.models import ModelHandle, pad
+from steerlab.streams import bare
 
 ROWS, READ_ROWS, NEW_TOKENS, ALLOWED_MEMORY = 8, 4, 40, 1.1
+READ_LAYER, RANK = 15, 16  # of the control, as in the paper
 QUESTION, ANSWER = "Which one word tells how the assistant is now?", "It is cheerful and likes to speak of the sea."
 # Reads of some 40 tokens of SmolLM2's tokenizer; the decoder's prompts have some 100.
 TURNS = [
@@ -49,7 +50,8 @@ def training_from_states_on_disk(handle: ModelHandle, pairs: int) -> Ratio:
     with _on_disk(handle) as states:
         ours = _decoder_step(handle, states)
         name = "decoder's step, states kept / plain LoRA"
-        return speed_ratio(name, 0.9, ours, _plain_step(handle), pairs=min(pairs, 5))
+        tokens = sum(len(prompt.ids) for prompt in prompts_of(handle))
+        return speed_ratio(name, 0.9, ours, _plain_step(handle), pairs=min(pairs, 5), tokens=tokens)
 
 
 def training_with_the_target(handle: ModelHandle, pairs: int) -> Ratio:
@@ -69,14 +71,25 @@ def reading_with_a_cache(handle: ModelHandle, pairs: int) -> Ratio:
 
 def memory_of_a_training_step(handle: ModelHandle, pairs: int) -> Ratio:
     """The peak of a process that takes a decoder's step; the ratio is to 1.1 of a plain fine-tune's."""
-    taken = np.array(
-        [
-            [peak_of_process("benchmarks.latentqa", handle, which) for which in ("decoder", "plain")]
-            for _ in range(min(pairs, 3))
-        ]
-    )
+    ways = ("decoder", "plain")
+    taken = np.array([[peak_mib(take_a_step, handle, way) for way in ways] for _ in range(min(pairs, 3))])
     name = f"peak memory, {ALLOWED_MEMORY:g} x plain LoRA / decoder"
     return ratio_of(name, 1.0, ALLOWED_MEMORY * taken[:, 1] / taken[:, 0], taken, unit="MiB")
+
+
+def decoding_under_control(handle: ModelHandle, pairs: int) -> Ratio:
+    """Decoding under a control that changes every linear module up to the block that is read, over plain decoding."""
+    model, generator = handle.load(), torch.Generator().manual_seed(0)
+    tensors = {}
+    for path in low_rank.adapted_paths(model, part="blocks", layers=range(READ_LAYER + 1)):
+        A, B = low_rank.factors(low_rank.layer(model.get_submodule(path), RANK, 2.0 * RANK))
+        tensors |= {
+            f"{path}.{name}": torch.randn(each.shape, generator=generator) for name, each in (("A", A), ("B", B))
+        }
+    config = {"rank": RANK, "alpha": 2.0 * RANK}
+    record = steer_files.Record.of_fit(LatentQAControl, handle, DATA, seed=0, config=config, sites=())
+    steer = LatentQAControl(tensors, record)
+    return edited("LatentQA's control / plain", 0.95, lambda: steer.attached(model, 1e-3), handle, pairs)
 
 
 # ---- the ways to train ----
@@ -87,9 +100,9 @@ def _decoder_step(handle: ModelHandle, states: Activations | None) -> Callable[[
     return _step(list(trainee.parameters.values()), lambda: trainee.differentiate(range(ROWS), 1.0))
 
 
-def _plain_step(handle: ModelHandle, *, in_place: bool = False) -> Callable[[], None]:
-    """peft's layers, of the same rank and in the same modules; in a copy of the model, or for good in the model."""
-    model: Any = handle.load() if in_place else copy.deepcopy(handle.load())
+def _plain_step(handle: ModelHandle) -> Callable[[], None]:
+    """peft's layers, of the same rank and in the same modules, in a twin of the model that has its parameters."""
+    model: Any = bare(handle.load())
     prompts, parameters = prompts_of(handle), plain_parameters(model)
 
     def differentiate() -> Tensor:
@@ -98,6 +111,15 @@ def _plain_step(handle: ModelHandle, *, in_place: bool = False) -> Callable[[], 
         return loss
 
     return _step(parameters, differentiate)
+
+
+def take_a_step(handle: ModelHandle, which: str) -> None:
+    """One training step, of the decoder from states on disk or of the plain fine-tune."""
+    if which == "plain":
+        _plain_step(handle)()
+    else:
+        with _on_disk(handle) as states:
+            _decoder_step(handle, states)()
 
 
 def plain_parameters(model: Any) -> list[nn.Parameter]:
@@ -153,15 +175,3 @@ def reading(handle: ModelHandle, decoder: Decoder, use_cache: bool) -> Callable[
             return model.generate(input_ids=ids, attention_mask=mask, do_sample=False, use_cache=use_cache, **length)
 
     return read
-
-
-if __name__ == "__main__":
-    asked = json.loads(sys.argv[1])
-    torch.set_num_threads(asked["threads"])
-    model = ModelHandle(Path(asked["model"]), device=asked["device"], dtype=asked["dtype"])
-    if asked["which"] == "plain":
-        _plain_step(model, in_place=True)()
-    else:
-        with _on_disk(model) as on_disk:
-            _decoder_step(model, on_disk)()
-    print(peak_mib(asked["device"]))

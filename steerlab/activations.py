@@ -172,9 +172,14 @@ def states_of(handle: ModelHandle, rows: Sequence[Row], wanted: Sequence[Site], 
         position_ids = (mask.cumsum(1) - 1).clamp(min=0)
         with sites.first_blocks(model, blocks), sites.without_head(model), sites.capture(model, wanted) as states:
             model(input_ids=ids, attention_mask=mask, position_ids=position_ids, use_cache=False)
-        for line, i in enumerate(batch):
-            selected = torch.tensor(rows[i].selected)
-            found[i] = [states[where][line, selected].cpu() for where in wanted]
+        counts = [len(rows[i].selected) for i in batch]
+        lines = torch.arange(len(batch)).repeat_interleave(torch.tensor(counts)).to(handle.device)
+        columns = torch.tensor([column for i in batch for column in rows[i].selected], device=handle.device)
+        for where in wanted:  # off the device in one piece, for each piece is waited for
+            device = states[where].device
+            selected = states[where][lines.to(device), columns.to(device)].cpu().split(counts)
+            for i, of_row in zip(batch, selected):
+                found[i].append(of_row)
     return found
 
 

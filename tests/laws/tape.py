@@ -1,4 +1,4 @@
-"""What stands for a CUDA graph where there is no card: the kernels of a call, recorded, to run again on live tensors."""
+"""What stands for a CUDA graph without a card: the kernels of a call on a tape, to be run again on live tensors."""
 
 from collections.abc import Callable
 from typing import Any

@@ -136,9 +136,7 @@ def _on_card() -> Iterator[None]:
 
 
 @by_name(CHANGING)
-def test_no_edit_waits_for_the_device(
-    subject: Subject, recordings: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_edit_waits_for_the_device(subject: Subject, recordings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     edited = 0
 
     def counted(edit: Any, *args: Any) -> Any:
