@@ -100,19 +100,25 @@ def _is_recordable(model: Any, past: Cache) -> bool:
 def _fixed(model: Any, rows: int, columns: int) -> "_Fixed":
     """The fixed step of this shape: the one before, if nothing was attached to the model, taken off or moved since."""
     columns = -(-columns // COLUMNS) * COLUMNS
-    shape = rows, columns, tuple(parameter.data_ptr() for parameter in model.parameters())
+    found = rows, columns, _fingerprint(model)
     kept = sites.kept(model)
-    if "step" not in kept or kept["step"].shape != shape:
-        kept.pop("step", None)  # its memory first
-        kept["step"] = _Fixed(shape, model.device)
+    if kept.get("for") != found:
+        kept.clear()  # the memory of the one before first
+        kept |= {"for": found, "step": _Fixed(rows, columns, model.device)}
     return kept["step"]
+
+
+def _fingerprint(model: Any) -> tuple[object, ...]:
+    """What changes if someone else, who does not go through `sites`, moves the model or puts hooks into it."""
+    inside = [each for each in model.modules() if each is not model]
+    hooks = tuple((*each._forward_pre_hooks, *each._forward_hooks) for each in inside)
+    return tuple(each.data_ptr() for each in model.parameters()), hooks
 
 
 class _Fixed:
     """A step whose tensors stay where they are; the second one of a shape is recorded. It holds no model."""
 
-    def __init__(self, shape: tuple[int, int, tuple[int, ...]], device: torch.device):
-        self.shape, (rows, columns, _) = shape, shape
+    def __init__(self, rows: int, columns: int, device: torch.device):
         self._cache: Any = None
         self._tokens = torch.zeros(rows, 1, dtype=torch.int64, device=device)
         self._position = torch.zeros_like(self._tokens)
@@ -125,7 +131,7 @@ class _Fixed:
         which causality hides until they are there."""
         if self._cache is None:
             # As many as the prompts' forward left: further ones are those of a second stream.
-            self._cache = Cache(layers=[StaticLayer(self.shape[1]) for _ in past.layers])
+            self._cache = Cache(layers=[StaticLayer(self._mask.shape[1]) for _ in past.layers])
         for fixed, grown in zip(self._cache.layers, past.layers):
             keys, values = (each.repeat_interleave(samples, 0) for each in (grown.keys, grown.values))  # pyright: ignore
             if not fixed.is_initialized:

@@ -103,6 +103,17 @@ def test_a_model_that_was_moved_is_recorded_anew(recordings: list[str]) -> None:
         head.weight.data = kept
 
 
+def test_a_hook_of_someone_else_is_felt(recordings: list[str]) -> None:
+    model = tiny_model("llama")
+    before = texts(model, GREEDY)
+    hook = sites.block(model, 1).register_forward_hook(lambda module, args, output: -2 * output)
+    try:
+        assert not texts(model, GREEDY).equals(before)
+    finally:
+        hook.remove()
+    pd.testing.assert_frame_equal(texts(model, GREEDY), before)
+
+
 def test_a_card_that_refuses_a_recording_decodes_step_by_step(
     recordings: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -511,6 +511,7 @@ MODULES = {
     "steerlab/tasks/truthfulness.py": TRUTHFULNESS,
     "steerlab/scores/answers.py": ANSWERS + SWEPT_ANSWERS,
     "steerlab/methods/lm_steer_transfer.py": ["steers/tiny-rotated/transferred/*"],
+    "steerlab/decoding.py": [*OF_TOXICITY, *OF_SENTIMENT, *ANSWERED, "analyses/*/norms/*"],
     "steerlab/generations.py": [*OF_TOXICITY, *OF_SENTIMENT, *ANSWERED, "analyses/*/norms/*"],
     "steerlab/choices.py": [f"choices/tiny-llama/{of}/{task}.json" for of, task in CHOSEN],
     "steerlab/layer_choices.py": [*BY_LAYER, *OF_A_BLOCK, *CLASSIFIERS],
