@@ -8,7 +8,7 @@ ARGS ?=
 STORE ?= .store
 SNAKEMAKE := $(BIN)/snakemake
 
-.PHONY: run test test-slurm lint bench figures report setup lock clean clean-store help
+.PHONY: run test test-slurm lint bench bench-gpu figures report setup lock clean clean-store help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -29,6 +29,9 @@ lint: setup ## ruff, snakefmt, snakemake --lint, basedpyright, import-linter
 bench: setup ## side-by-side ratios, not part of the tests
 	$(SNAKEMAKE) --quiet all -- results/models/smollm2-135m-instruct
 	$(BIN)/python -m benchmarks --model results/models/smollm2-135m-instruct $(ARGS)
+
+bench-gpu: setup ## the same on a card, beside its ceilings; random weights of real shapes
+	$(BIN)/python -m benchmarks.gpu $(ARGS)
 
 figures: setup ## redraw every figure from the metrics that are there, without touching a model
 	$(SNAKEMAKE) figures --allowed-rules plot_figure figures --forcerun plot_figure $(ARGS)
