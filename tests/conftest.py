@@ -4,7 +4,10 @@ import os
 
 import pytest
 
-from steerlab.models import ModelHandle
+# Before torch is imported: on two cores two workers of two threads each wait for one another, six times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from steerlab.models import ModelHandle  # noqa: E402
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
