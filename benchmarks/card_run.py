@@ -6,6 +6,7 @@ device, so that some texts differ; the metrics should not.
 """
 
 import argparse
+import re
 import subprocess
 import sys
 import threading
@@ -41,14 +42,22 @@ def main(arguments: list[str] | None = None) -> int:
         sys.exit(f"card_run: {error.filename} is not there; this needs a card and `make setup`")
     except subprocess.CalledProcessError as error:
         sys.exit(f"card_run: the run failed with status {error.returncode}; its last lines say why")
-    use, mib = np.array([[float(each) for each in line.split(",")] for line in seen]).T
-    print(f"{seconds / 60:.1f} minutes; card {use.mean():.0f} % busy, at most {mib.max():,.0f} MiB in use")
+    print(f"{seconds / 60:.1f} minutes; {told_by(seen)}")
     compared = beside(metrics_in(METRICS), there)
     outside = compared[~compared.within]
     print(f"{len(compared) - len(outside)} of {len(compared)} metrics lie within the other run's intervals")
     if len(outside):
         print(outside.to_string(index=False))
     return 0
+
+
+def told_by(lines: list[str]) -> str:
+    """How busy the card was; lines: percent and MiB, or what a driver writes for what it does not know."""
+    pairs = [line.split(",") for line in lines if re.fullmatch(r"\s*\d+\s*,\s*\d+\s*", line)]
+    if not pairs:
+        return "nvidia-smi does not tell how busy the card was"
+    use, mib = np.array(pairs, dtype=float).T
+    return f"card {use.mean():.0f} % busy, at most {mib.max():,.0f} MiB in use"
 
 
 def metrics_in(folder: Path) -> pd.DataFrame:

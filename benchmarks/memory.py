@@ -20,17 +20,22 @@ from steerlab.models import ModelHandle
 Work = Callable[[ModelHandle, str], None]  # work(handle, which): does `which`, one of several ways
 
 
-def peak_mib(work: Work, handle: ModelHandle, which: str) -> float:
-    """The peak of work(handle, which); of a card's, what lay there before counts as well."""
-    return _on_card(work, handle, which) if handle.device.startswith("cuda") else _of_process(work, handle, which)
+def peak_mib(work: Work, handle: ModelHandle, which: str, *, without_model: bool = False) -> float:
+    """The peak of work(handle, which). without_model: of work that does not run the model; a process has then not
+    loaded it, and what lay on a card before does not count."""
+    if handle.device.startswith("cuda"):
+        return _on_card(work, handle, which, without_model)
+    return _of_process(work, handle, which)
 
 
-def _on_card(work: Work, handle: ModelHandle, which: str) -> float:
+def _on_card(work: Work, handle: ModelHandle, which: str, without_model: bool) -> float:
+    handle.load()
     gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(handle.device)
+    before = torch.cuda.memory_allocated(handle.device) if without_model else 0
     work(handle, which)
-    return torch.cuda.max_memory_allocated(handle.device) / 2**20
+    return (torch.cuda.max_memory_allocated(handle.device) - before) / 2**20
 
 
 def _of_process(work: Work, handle: ModelHandle, which: str) -> float:

@@ -33,7 +33,11 @@ def prefill(
     function takes (rows,) int64 and is called fewer than new_tokens times; what it returns holds until the next call.
     To be called inside `sites.prompt`.
     """
-    lengths = mask.sum(-1)
+    lengths, columns = mask.sum(-1), mask.shape[1] + new_tokens
+    records = model.device.type in RECORDERS
+    fixed = (
+        _fixed(model, len(ids) * samples, columns) if records else None
+    )  # frees the one before, ahead of the forward
     output = model(
         input_ids=ids,
         attention_mask=mask,
@@ -44,8 +48,7 @@ def prefill(
     )
     past, logits = output.past_key_values, output.logits[:, -1].repeat_interleave(samples, 0)
     mask, position = mask.repeat_interleave(samples, 0), lengths.repeat_interleave(samples)[:, None]
-    if _is_recordable(model, past):
-        fixed = _fixed(model, len(mask), mask.shape[1] + new_tokens)
+    if fixed and _is_recordable(model, past):
         fixed.fill(past, mask, position, samples)
         return logits, functools.partial(fixed.after, model)
     past.batch_repeat_interleave(samples)
@@ -73,12 +76,17 @@ def _growing(model: Any, past: Cache, mask: Tensor, position: Tensor) -> Callabl
 # ---- on a card ----
 
 
-def record_on_card(step: Step) -> Step:
+def record_on_card(step: Step, device: torch.device) -> Step:
     """The step as a CUDA graph: each call replays its kernels on the tensors that it was recorded on, and returns the
     one that it returned then, with new values. The step itself must have run before, and does not run here."""
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        made = step()
+    with torch.cuda.device(device):
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        try:
+            with torch.cuda.graph(graph):
+                made = step()
+        except BaseException:
+            torch.cuda.set_stream(stream)  # a spoilt recording leaves its own behind
+            raise
 
     def replay() -> Tensor:
         graph.replay()
@@ -87,14 +95,14 @@ def record_on_card(step: Step) -> Step:
     return replay
 
 
-RECORDERS: dict[str, Callable[[Step], Step]] = {"cuda": record_on_card}  # by the kind of the model's device
+RECORDERS: dict[str, Callable[[Step, torch.device], Step]] = {"cuda": record_on_card}  # by the kind of device
 
 
 def _is_recordable(model: Any, past: Cache) -> bool:
-    """False for a model on a CPU or on several cards, one whose forward is another's, and one of bounded attention."""
+    """False for a model on several cards, one whose forward is another's, and one of bounded attention."""
     serves_fixed_cache = getattr(model, "_can_compile_fullgraph", False)  # as transformers states of the family
     unbounded = all(type(layer) is DynamicLayer for layer in past.layers)
-    return model.device.type in RECORDERS and "forward" not in vars(model) and serves_fixed_cache and unbounded
+    return "forward" not in vars(model) and serves_fixed_cache and unbounded
 
 
 def _fixed(model: Any, rows: int, columns: int) -> "_Fixed":
@@ -168,8 +176,11 @@ class _Fixed:
 def _recorded(step: Step, device: torch.device) -> Step | None:
     """None, and a warning, where the card refuses: the steps then go on one by one."""
     try:
-        return RECORDERS[device.type](step)
+        return RECORDERS[device.type](step, device)
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+        first: BaseException = error
+        while first.__context__ is not None:  # what spoilt it; the last one says only that it was spoilt
+            first = first.__context__
+        reason = str(first).splitlines()[0]
         log.warning("a step of decoding cannot be recorded, and decoding is slower for it: %s", reason)
         return None

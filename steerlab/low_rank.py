@@ -75,7 +75,8 @@ def fresh(
         layers[path] = made = layer(model.get_submodule(path), rank, alpha, dropout)
         for factor in factors(made):
             factor.data = factor.data.float()
-        nn.init.kaiming_uniform_(factors(made)[0], a=sqrt(5), generator=generator)
+        A = factors(made)[0]  # drawn on the CPU, where the generator is
+        A.data.copy_(nn.init.kaiming_uniform_(torch.empty(A.shape), a=sqrt(5), generator=generator))
     set_dropout(layers, True)
     return layers
 

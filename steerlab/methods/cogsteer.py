@@ -135,9 +135,9 @@ class CogSteer:
 
     @contextmanager
     def _attached(self, model: PreTrainedModel, strength: float) -> Iterator[None]:
-        stream = self.stream(model)
+        stream, near = self.stream(model), self._near(model)
         edits = {
-            site: functools.partial(self._head_edited if site == HEAD else self._edited, stream, strength)
+            site: functools.partial(near._head_edited if site == HEAD else near._edited, stream, strength)
             for site in self.sites
         }
         official = self.record.config["official_code"]
@@ -153,6 +153,11 @@ class CogSteer:
         bottleneck.fill(adapters, self.tensors, model.dtype)
         last = sites.number_of_layers(model.config) - 1 if to_end else max(settings["contrasts"])
         return Stream(model, min(blocks), last, adapters, to_end=to_end, base_history=settings["official_code"])
+
+    def _near(self, model: PreTrainedModel) -> Self:
+        """The same with a random control's directions where the states are: an edit that copies them waits for a card."""
+        drawn = {name: each.to(model.device) for name, each in self.tensors.items() if name.startswith("directions.")}
+        return type(self)({**self.tensors, **drawn}, self.record)
 
     def _edited(self, stream: Stream, strength: float, x: Tensor, where: Where) -> Tensor:
         if stream.is_paused:

@@ -65,7 +65,7 @@ class Tape(Watched):
         return now[id(result)]
 
 
-def record_on_tape(step: Callable[[], Tensor]) -> Callable[[], Tensor]:
+def record_on_tape(step: Callable[[], Tensor], device: torch.device) -> Callable[[], Tensor]:
     """`decoding.record_on_card` for a CPU."""
     with Tape() as tape:
         made = step()

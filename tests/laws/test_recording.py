@@ -31,8 +31,8 @@ def recordings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     made = []
     record = decoding.RECORDERS.get(DEVICE, record_on_tape)
 
-    def noted(step: decoding.Step) -> decoding.Step:
-        replay = record(step)
+    def noted(step: decoding.Step, device: torch.device) -> decoding.Step:
+        replay = record(step, device)
         made.append("recorded")
         return lambda: made.append("replayed") or replay()
 
@@ -117,8 +117,11 @@ def test_a_hook_of_someone_else_is_felt(recordings: list[str]) -> None:
 def test_a_card_that_refuses_a_recording_decodes_step_by_step(
     recordings: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def refused(step: decoding.Step) -> decoding.Step:
-        raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore")
+    def refused(step: decoding.Step, device: torch.device) -> decoding.Step:
+        try:
+            raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore")
+        finally:
+            raise RuntimeError("CUDA error: the recording was spoilt")  # as torch does at the end of a recording
 
     model = tiny_model("gpt2")
     with unrecorded():

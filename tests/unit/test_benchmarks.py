@@ -57,7 +57,7 @@ def test_every_measure_of_a_card_gives_its_row_on_a_tiny_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(steps.RECORDERS, "cpu", record_on_tape)
-    monkeypatch.setattr(gpu, "LONG", 20)
+    monkeypatch.setattr(gpu, "LONG", 60)
     out = tmp_path / "gpu.json"
     gpu.main(["--device", "cpu", "--dtype", "float32", "--shapes", "tiny-llama", "--pairs", "1", "--out", str(out)])
     found = json.loads(out.read_text())
@@ -78,7 +78,7 @@ def test_a_measure_that_fails_does_not_cost_the_others(
         raise RuntimeError("out of memory\nand more")
 
     monkeypatch.setattr(gpu, "MEASURES", (recorded_steps, gpu.decode))
-    monkeypatch.setattr(gpu, "LONG", 20)
+    monkeypatch.setattr(gpu, "LONG", 60)
     options = ["--device", "cpu", "--dtype", "float32", "--pairs", "1", "--only", "recorded_steps", "decode"]
     assert gpu.main([*options, "--shapes", "tiny-gpt2"]) == 1
     printed = capsys.readouterr().out
@@ -121,6 +121,10 @@ class TestRunOnACard:
         said = capsys.readouterr().out
         assert "card 40 % busy, at most 3,000 MiB in use" in said
         assert "1 of 2 metrics lie within the other run's intervals" in said and "0.7" in said
+
+    def test_what_a_driver_does_not_know_costs_no_comparison(self) -> None:
+        assert card_run.told_by(["[N/A], 900\n", "30, 1000\n"]) == "card 30 % busy, at most 1,000 MiB in use"
+        assert card_run.told_by(["[N/A], [N/A]\n"]) == "nvidia-smi does not tell how busy the card was"
 
     def test_a_run_that_fails_is_told_in_a_line(
         self, tmp_path: Path, card: None, monkeypatch: pytest.MonkeyPatch
