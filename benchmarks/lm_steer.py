@@ -25,8 +25,8 @@ TEXTS = [f"{subject} {rest}, and so {REST[(i + 1) % len(REST)]}" for subject in 
 
 
 def steered_decoding(handle: ModelHandle, pairs: int) -> Ratio:
-    """Decoding under an LM-Steer of the default rank over plain decoding. Up to a width of 4,000 steer and dummy together
-    have at least half of it as rank, and the edit is one product with a (hidden, hidden) matrix."""
+    """Decoding under an LM-Steer of the default rank over plain decoding. To a width of 4,000 the edit is one product
+    with a (hidden, hidden) matrix: steer and dummy together have at least half of it as rank."""
     return _steered("LM-Steer, default rank / plain", None, handle, pairs)
 
 

@@ -173,11 +173,10 @@ def states_of(handle: ModelHandle, rows: Sequence[Row], wanted: Sequence[Site], 
         with sites.first_blocks(model, blocks), sites.without_head(model), sites.capture(model, wanted) as states:
             model(input_ids=ids, attention_mask=mask, position_ids=position_ids, use_cache=False)
         counts = [len(rows[i].selected) for i in batch]
-        lines = torch.arange(len(batch)).repeat_interleave(torch.tensor(counts)).to(handle.device)
-        columns = torch.tensor([column for i in batch for column in rows[i].selected], device=handle.device)
+        places = [(line, column) for line, i in enumerate(batch) for column in rows[i].selected]
         for where in wanted:  # off the device in one piece, for each piece is waited for
-            device = states[where].device
-            selected = states[where][lines.to(device), columns.to(device)].cpu().split(counts)
+            lines, columns = torch.tensor(places, device=states[where].device).reshape(-1, 2).T
+            selected = states[where][lines, columns].cpu().split(counts)
             for i, of_row in zip(batch, selected):
                 found[i].append(of_row)
     return found

@@ -155,7 +155,7 @@ class CogSteer:
         return Stream(model, min(blocks), last, adapters, to_end=to_end, base_history=settings["official_code"])
 
     def _near(self, model: PreTrainedModel) -> Self:
-        """The same with a random control's directions where the states are: an edit that copies them waits for a card."""
+        """The same with a random control's directions where the states are: an edit that copies waits for a card."""
         drawn = {name: each.to(model.device) for name, each in self.tensors.items() if name.startswith("directions.")}
         return type(self)({**self.tensors, **drawn}, self.record)
 
