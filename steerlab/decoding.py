@@ -33,11 +33,9 @@ def prefill(
     function takes (rows,) int64 and is called fewer than new_tokens times; what it returns holds until the next call.
     To be called inside `sites.prompt`.
     """
-    lengths, columns = mask.sum(-1), mask.shape[1] + new_tokens
-    records = model.device.type in RECORDERS
-    fixed = (
-        _fixed(model, len(ids) * samples, columns) if records else None
-    )  # frees the one before, ahead of the forward
+    rows, lengths = len(ids) * samples, mask.sum(-1)
+    # Before the forward, as it frees the memory of another shape's.
+    fixed = _fixed(model, rows, mask.shape[1] + new_tokens) if _is_recordable(model) else None
     output = model(
         input_ids=ids,
         attention_mask=mask,
@@ -48,7 +46,7 @@ def prefill(
     )
     past, logits = output.past_key_values, output.logits[:, -1].repeat_interleave(samples, 0)
     mask, position = mask.repeat_interleave(samples, 0), lengths.repeat_interleave(samples)[:, None]
-    if fixed and _is_recordable(model, past):
+    if fixed and all(type(layer) is DynamicLayer for layer in past.layers):  # others have a window
         fixed.fill(past, mask, position, samples)
         return logits, functools.partial(fixed.after, model)
     past.batch_repeat_interleave(samples)
@@ -98,11 +96,11 @@ def record_on_card(step: Step, device: torch.device) -> Step:
 RECORDERS: dict[str, Callable[[Step, torch.device], Step]] = {"cuda": record_on_card}  # by the kind of device
 
 
-def _is_recordable(model: Any, past: Cache) -> bool:
-    """False for a model on several cards, one whose forward is another's, and one of bounded attention."""
-    serves_fixed_cache = getattr(model, "_can_compile_fullgraph", False)  # as transformers states of the family
-    unbounded = all(type(layer) is DynamicLayer for layer in past.layers)
-    return "forward" not in vars(model) and serves_fixed_cache and unbounded
+def _is_recordable(model: Any) -> bool:
+    """False on a CPU, over several cards or inside `sites.forwards`, and where transformers states that the family does
+    not serve a cache of fixed size."""
+    serves_fixed_cache = getattr(model, "_can_compile_fullgraph", False)
+    return model.device.type in RECORDERS and "forward" not in vars(model) and serves_fixed_cache
 
 
 def _fixed(model: Any, rows: int, columns: int) -> "_Fixed":
@@ -181,6 +179,6 @@ def _recorded(step: Step, device: torch.device) -> Step | None:
         first: BaseException = error
         while first.__context__ is not None:  # what spoilt it; the last one says only that it was spoilt
             first = first.__context__
-        reason = str(first).splitlines()[0]
+        reason = (str(first) or repr(first)).splitlines()[0]
         log.warning("a step of decoding cannot be recorded, and decoding is slower for it: %s", reason)
         return None
