@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from steerlab import experiment, latentqa_commands, latentqa_data, mirror, plan_command
+from steerlab import experiment, latentqa_commands, latentqa_data, mirror, plan_command, watch
 from steerlab.terminal import add_where, be_quiet, one_line, write
 
 CONFIG = Path("config.yaml")
@@ -23,6 +23,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     plan_command.add(
         commands.add_parser("plan", help="what a configuration asks for and costs: cells, jobs, tokens, hours, disk"),
         _experiment,
+    )
+    watch.add(
+        commands.add_parser("watch", help="how far the latest run in this folder is: jobs, rates, time to go, a page"),
+        lambda overlays: _experiment(overlays, command="watch"),
     )
     _add_scores(
         commands.add_parser("scores", help="the cache of scores that were paid for: export, merge, stats, verify")

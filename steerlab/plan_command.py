@@ -75,7 +75,7 @@ def _cost(chosen: argparse.Namespace, x: Experiment) -> None:
         told = f"those of the run in {chosen.rates}"
         _write([*lines, ""])
     _write([plan.table(plan.counted(x.config)), ""])
-    cost = costs.of_jobs(x, work.jobs(_summary(chosen.configfile)), used)
+    cost = costs.of_jobs(x, work.jobs(files_of_plan(chosen.configfile)), used)
     at_once = chosen.at_once or (1 if x.gpu else max(1, (os.cpu_count() or 1) // x.config["threads"]))
     _write([costs.table(x, cost, at_once=at_once, told=told)])
     if chosen.csv:
@@ -102,7 +102,7 @@ def _refitted(results: Path, device: str, known: dict[str, float]) -> tuple[list
     return [*plan.aligned(units), "", *plan.aligned(told)], found
 
 
-def _summary(overlays: Sequence[Path]) -> str:
+def files_of_plan(overlays: Sequence[Path]) -> str:
     """What Snakemake would make, a line a file; nothing runs, and a run that is under way is not disturbed."""
     chosen = ["--configfile", *map(str, overlays)] if overlays else []
     asked = [sys.executable, "-m", "snakemake", "--summary", "--nolock", *chosen]

@@ -5,6 +5,7 @@ import random
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -182,3 +183,13 @@ def test_with_a_gpu_one_model_job_runs_on_a_card_whatever_the_command_line(tmp_p
 
 
 MODEL_RULES = ("capture_activations", "train_steer", "derive_steer", "generate_continuations", "score_perplexity")
+
+
+def test_a_finished_run_is_watched_to_its_end(finished: Path):
+    asked = [sys.executable, "-m", "steerlab", "watch", "--once", "--page", "results/live.html"]
+    said = subprocess.run(asked, cwd=finished, env=environment(), capture_output=True, text=True, check=True).stdout
+    page = (finished / "results" / "live.html").read_text()
+    (finished / "results" / "live.html").unlink()
+    jobs = len(sidecars(finished)) + 1  # and `all`, which has none
+    assert f"{jobs} of {jobs} jobs done, 0 running, 0 failed" in said and "the run is over" in said
+    assert f"<h1>{jobs} of {jobs} jobs done</h1>" in page and "refresh" not in page
