@@ -6,7 +6,6 @@ none yet from the rates of `plan`.
 """
 
 import argparse
-import ast
 import os
 import re
 import shutil
@@ -126,8 +125,7 @@ def read(text: str) -> Run:
             at = datetime.strptime(found[1], "%a %b %d %H:%M:%S %Y")
             run.began, run.latest = run.began or at, at
         elif line.startswith("  Config file(s): "):
-            named = ast.literal_eval(line.partition(": ")[2])
-            run.overlays = tuple(Path(each) for each in named if each != "config.yaml")
+            run.overlays = tuple(Path(each) for each in re.findall(r"'([^']+)'", line) if each != "config.yaml")
         elif line == "Job stats:":
             counting = True
         elif counting and (found := _COUNT.match(line)):
@@ -164,7 +162,7 @@ def _take(run: Run, job: Job, key: str, value: str, *, failed_at: datetime | Non
 
 
 def summary(run: Run, now: datetime, told: Mapping[str, float], rates: Mapping[str, float]) -> list[str]:
-    """The run in lines. told: seconds of a job by rule, where nobody has measured it here; rates: tokens by kind."""
+    """The run in lines. told: seconds of a job by rule, where nobody has measured it here; rates: tokens a second by kind."""
     total = sum(run.asked.values())
     until = (run.latest or now) if run.is_over else now
     spent = until - run.began if run.began else timedelta()
@@ -174,9 +172,9 @@ def summary(run: Run, now: datetime, told: Mapping[str, float], rates: Mapping[s
         lines.append("the run is over")
     elif (left := seconds_left(run, now, told)) is not None:
         lines.append(f"some {_clock(left)} to go: {now + timedelta(seconds=left):%a %H:%M}")
-    lines += [f"{rate:,.0f} tokens/s {kind}, a job" for kind, rate in rates.items()]
+    lines += [f"{rate:,.0f} tokens/s {kind} by a job" for kind, rate in rates.items()]
     lines += [f"card {place}: {use} % busy, {used} of {there} MiB" for place, use, used, there in _cards()]
-    lines += [""] + [f"{_clock(job.seconds(now)):>8}  {job.name}" for job in run.running]
+    lines += [""] * bool(run.running) + [f"{_clock(job.seconds(now)):>8}  {job.name}" for job in run.running]
     lines += ["", f"{'':24}done running failed  of"]
     for rule, asked in run.asked.items():
         of_rule = run.of(rule)
@@ -226,10 +224,10 @@ def tokens_a_second(x: "Experiment", run: Run) -> dict[str, float]:
     tokens: dict[str, float] = {}
     seconds: dict[str, float] = {}
     for job in run.done:
-        kind = {"generate_continuations": "new", "capture_activations": "read"}.get(job.rule)
+        kind = {"generate_continuations": "drawn", "capture_activations": "read"}.get(job.rule)
         if kind and job.ended:
             todo = work.of_job(x, work.Job(job.rule, job.wildcards))
-            tokens[kind] = tokens.get(kind, 0.0) + todo.tokens[kind]
+            tokens[kind] = tokens.get(kind, 0.0) + todo.tokens["new" if kind == "drawn" else kind]
             seconds[kind] = seconds.get(kind, 0.0) + job.seconds(job.ended)
     return {kind: tokens[kind] / max(1.0, seconds[kind]) for kind in tokens}
 

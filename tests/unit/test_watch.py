@@ -14,7 +14,7 @@ HEAD = """Assuming unrestricted shared filesystem usage.
 SNAKEMAKE
 =========
   Date: 2026-11-23 12:00:00
-  Config file(s): ['config.yaml', 'presets/tiny.yaml']
+  Config file(s): [PosixPath('/work/presets/tiny.yaml'), 'config.yaml']
 
 Building DAG of jobs...
 Job stats:
@@ -63,7 +63,7 @@ def names(jobs: list[watch.Job]) -> list[str]:
 def test_a_log_tells_what_is_done_what_runs_and_the_overlays() -> None:
     run = watch.read(HEAD + FETCHED + DRAWN)
     assert run.asked == {"fetch_source": 1, "generate_continuations": 4, "all": 1}
-    assert run.overlays == (Path("presets/tiny.yaml"),)
+    assert run.overlays == (Path("/work/presets/tiny.yaml"),)
     assert names(run.done) == ["fetch_source m 5", "generate_continuations m 1"]
     assert names(run.running) == ["generate_continuations m 2"] and not run.failed and not run.is_over
     assert [job.seconds(BEGAN + timedelta(seconds=50)) for job in run.jobs.values()] == [10, 30, 40]
@@ -99,9 +99,9 @@ def test_the_time_that_is_left_is_that_of_measured_jobs_and_of_rates_for_the_oth
 
 def test_the_summary_tells_rules_running_jobs_rates_and_failures() -> None:
     run = watch.read(HEAD + FETCHED + DRAWN + failed(2, 45) + begun("generate_continuations", 3, 46))
-    text = "\n".join(watch.summary(run, BEGAN + timedelta(seconds=50), {}, {"new": 1234.5}))
+    text = "\n".join(watch.summary(run, BEGAN + timedelta(seconds=50), {}, {"drawn": 1234.5}))
     assert "2 of 6 jobs done, 1 running, 1 failed; 0:50 so far" in text
-    assert "1,234 tokens/s new, a job" in text
+    assert "1,234 tokens/s drawn by a job" in text
     assert "    0:04  generate_continuations m 3" in text
     assert f"{'generate_continuations':24}   1       1      1   4" in text
     assert "FAILED: generate_continuations m 2\n  log: results/logs/2.log" in text
