@@ -162,7 +162,7 @@ def _take(run: Run, job: Job, key: str, value: str, *, failed_at: datetime | Non
 
 
 def summary(run: Run, now: datetime, told: Mapping[str, float], rates: Mapping[str, float]) -> list[str]:
-    """The run in lines. told: seconds of a job by rule, where none was measured here; rates: tokens a second by kind."""
+    """The run in lines. told: seconds of a job by rule, where none was measured; rates: tokens a second by kind."""
     total = sum(run.asked.values())
     until = (run.latest or now) if run.is_over else now
     spent = until - run.began if run.began else timedelta()
