@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from steerlab import experiment, latentqa_commands, latentqa_data, mirror, plan_command, watch
+from steerlab import audit_command, experiment, latentqa_commands, latentqa_data, mirror, plan_command, watch
 from steerlab.terminal import add_where, be_quiet, one_line, write
 
 CONFIG = Path("config.yaml")
@@ -30,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     _add_scores(
         commands.add_parser("scores", help="the cache of scores that were paid for: export, merge, stats, verify")
+    )
+    audit_command.add(
+        commands.add_parser("audit", help="pairs of continuations for a person's blind eye, and how scorers agree")
     )
     _add_verify(
         commands.add_parser("verify", help="do the job of an output again, from its sidecar, and compare bytes")
