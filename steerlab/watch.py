@@ -88,15 +88,17 @@ def add(parser: argparse.ArgumentParser, experiment_of: Callable[[Sequence[Path]
 
 
 def _watch(chosen: argparse.Namespace, experiment_of: Callable[[Sequence[Path]], "Experiment"]) -> None:
-    told: dict[str, float] | None = None
+    known: dict[Path, tuple[Experiment, dict[str, float]]] = {}  # by log: a run's configuration does not change
     try:
         while True:
-            log = chosen.log or max(LOGS.glob("*.snakemake.log"), default=None)
+            log = chosen.log or latest(LOGS)
             if log is None or not log.is_file():
                 sys.exit(f"watch: there is no {log or LOGS}; call it in the folder of a run that has begun")
             run, now = read(log.read_text(errors="replace")), datetime.now()
-            x = experiment_of(run.overlays)
-            told = seconds_told(x, run.overlays) if told is None else told
+            if log not in known:
+                x = experiment_of(run.overlays)
+                known[log] = x, seconds_told(x, run.overlays)
+            x, told = known[log]
             text = "\n".join(summary(run, now, told, tokens_a_second(x, run)))
             write_atomically(chosen.page, lambda path, run=run, text=text: path.write_text(page(run, text, chosen)))
             write((CLEAR if sys.stdout.isatty() and not chosen.once else "") + text + "\n")
@@ -109,6 +111,13 @@ def _watch(chosen: argparse.Namespace, experiment_of: Callable[[Sequence[Path]],
 
 
 # ---- Snakemake's log ----
+
+
+def latest(folder: Path) -> Path | None:
+    """The log of the latest run; plans and summaries, that of `plan` for this command too, leave logs without jobs."""
+    newest_first = sorted(folder.glob("*.snakemake.log"), reverse=True)
+    return next((log for log in newest_first if read(log.read_text(errors="replace")).jobs), None)
+
 
 _AT = re.compile(r"\[(\w{3} \w{3} +\d+ \d\d:\d\d:\d\d \d{4})\]$")
 _BEGUN = re.compile(r"(?:local)?(?:rule|checkpoint) (\w+):$")

@@ -124,6 +124,13 @@ def test_the_page_shows_the_end_of_a_failed_log_escaped_and_refreshes_until_the_
     assert "refresh" not in watch.page(watch.read(text + "Complete log(s): x\n"), "some text", chosen)
 
 
+def test_the_latest_log_is_that_of_a_run_and_not_of_a_plan(tmp_path: Path) -> None:
+    assert watch.latest(tmp_path) is None
+    for name, text in {"1": HEAD + FETCHED, "2": HEAD + FETCHED + DRAWN, "3": "Building DAG of jobs...\n"}.items():
+        (tmp_path / f"{name}.snakemake.log").write_text(text)
+    assert watch.latest(tmp_path) == tmp_path / "2.snakemake.log"
+
+
 def test_where_no_run_has_begun_a_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     chosen = argparse.Namespace(log=None, page=Path("live.html"), once=True, every=1.0)
