@@ -22,7 +22,7 @@ needs_chromium = pytest.mark.skipif(PATH is None, reason="no Chromium; apt-get i
 
 @contextlib.contextmanager
 def opened(*, width: int = 1280, height: int = 900) -> Iterator:
-    """A page (playwright's, synchronous) of a browser of its own; its `errors` are what the console and scripts said."""
+    """A page of a browser of its own (playwright, synchronous); `page.errors` is what the console and scripts said."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
