@@ -1,7 +1,7 @@
 # In: a steer, its model, and the held-out texts' activations. Out: what the steer says in words. And the scores of the
 # official code's own continuations, where a mirror holds them; and how far the toxicity scorers agree with Perspective,
 # where its scores are there. And how well probes tell answers of the test questions apart, what edits do to norms,
-# what steers cost on ordinary text, and what they do to a model's reasoning.
+# what steers cost on ordinary text and in time, how far they are from the model, and what they do to its reasoning.
 # And how a model's layers go with readers' eye movements; what a decoder reads out of its states: attributes, objects of
 # relations, hidden system prompts; and which of two sentences a model finds likelier.
 
@@ -206,6 +206,59 @@ rule measure_reasoning:
         code=lambda w: x.code("measure_reasoning", methods=x.measured(w)),
     script:
         "../scripts/measure_reasoning.py"
+
+
+rule measure_divergence:
+    input:
+        unpack(x.measured_steers),
+        model=names.MODEL,
+        table=names.TABLE,
+        continuations=names.GENERATIONS.format(
+            model="{model}", method="base", task="{task}", split="test", seed="{seed}"
+        ),
+    output:
+        divergence=names.DIVERGENCE,
+    log:
+        names.log(names.DIVERGENCE),
+    benchmark:
+        names.benchmark(names.DIVERGENCE)
+    conda:
+        "../envs/torch.yaml"
+    threads: x.config["threads"]
+    resources:
+        gpu=x.gpus("measure_divergence"),
+        mem_mb=x.config["mem_mb"],
+        runtime=x.config["runtime"],
+    params:
+        spec=lambda w: x.spec("measure_divergence", w.items()),
+        code=lambda w: x.code("measure_divergence", methods=x.measured(w)),
+    script:
+        "../scripts/measure_divergence.py"
+
+
+rule measure_speed:
+    input:
+        unpack(x.measured_steers),
+        model=names.MODEL,
+        table=names.TABLE,
+    output:
+        speed=names.SPEED,
+    log:
+        names.log(names.SPEED),
+    benchmark:
+        names.benchmark(names.SPEED)
+    conda:
+        "../envs/torch.yaml"
+    threads: x.config["threads"]
+    resources:
+        gpu=x.gpus("measure_speed"),
+        mem_mb=x.config["mem_mb"],
+        runtime=x.config["runtime"],
+    params:
+        spec=lambda w: x.spec("measure_speed", w.items()),
+        code=lambda w: x.code("measure_speed", methods=x.measured(w)),
+    script:
+        "../scripts/measure_speed.py"
 
 
 rule correlate_eye_tracking:

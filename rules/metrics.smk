@@ -1,6 +1,6 @@
 # In: the continuations, the scores and the given answers' likelihoods of a cell, the unsteered model's, and the
 # scorers' maps to Perspective's scale. Out: aggregates with intervals and paired differences, one row a metric,
-# setting and seed.
+# setting and seed. And of all cells of a task with what was measured of their steers: the methods side by side.
 
 
 rule compute_metrics:
@@ -25,3 +25,23 @@ rule compute_metrics:
         code=lambda w: x.code("compute_metrics"),
     script:
         "../scripts/compute_metrics.py"
+
+
+rule compare_methods:
+    input:
+        unpack(x.compared),
+        table=names.TABLE,
+    output:
+        comparison=names.COMPARISON,
+        pairs=names.COMPARED_PAIRS,
+    log:
+        names.log(names.COMPARISON),
+    benchmark:
+        names.benchmark(names.COMPARISON)
+    conda:
+        "../envs/figures.yaml"
+    params:
+        spec=lambda w: x.spec("compare_methods", w.items()),
+        code=lambda w: x.code("compare_methods"),
+    script:
+        "../scripts/compare_methods.py"

@@ -6,18 +6,18 @@ from steerlab.job import job
 
 
 def run(*, model: Path, table: Path, steers: list[Path], choices: list[Path], norms: Path, spec: dict) -> None:
-    """Write one row a steer and place as CSV. steers, choices: in the order of spec["methods"], which names them.
+    """Write one row a steer and place as CSV. steers, choices: in the order of spec["methods"] (see `opened`).
 
     spec: device, dtype, attention, resamples, confidence, methods; prompts (how many, None for all) and new_tokens
     where it has them.
     """
     from steerlab.analyses import norms as of_norms
-    from steerlab.analyses.steered import at_picks
+    from steerlab.analyses.steered import opened
     from steerlab.data import tables
     from steerlab.models import ModelHandle
 
     handle = ModelHandle.of(model, spec)
-    steered = at_picks(handle, spec["methods"], steers, choices)
+    steered = opened(handle, spec["methods"], steers, choices)
     prompts = tables.prompts(table, split="dev", rendering="plain", limit=spec.get("prompts"))
     how = {key: spec[key] for key in ("resamples", "confidence", "new_tokens") if key in spec}
     of_norms.norms(handle, steered, prompts, **how).to_csv(norms, index=False)

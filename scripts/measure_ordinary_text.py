@@ -6,20 +6,20 @@ from steerlab.job import job
 
 
 def run(*, model: Path, source: Path, steers: list[Path], choices: list[Path], texts: Path, spec: dict) -> None:
-    """Write one row a steer and text as CSV. steers, choices: in the order of spec["methods"], which names them.
+    """Write one row a steer and text as CSV. steers, choices: in the order of spec["methods"] (see `opened`).
 
     source: raw folder of the texts. spec: device, dtype, attention, door, texts (how many, None for all), tokens,
     tokens_a_batch, methods.
     """
     from steerlab.analyses import ordinary_text
-    from steerlab.analyses.steered import at_picks
+    from steerlab.analyses.steered import opened
     from steerlab.data import loaders
     from steerlab.models import ModelHandle
 
     handle = ModelHandle.of(model, spec)
     there = loaders.read("ordinary_text", spec["door"], source)["text"]
     chosen = ordinary_text.chosen(list(there), spec["texts"])
-    steered = at_picks(handle, spec["methods"], steers, choices)
+    steered = opened(handle, spec["methods"], steers, choices)
     how = {key: spec[key] for key in ("tokens", "tokens_a_batch")}
     ordinary_text.ordinary_text(handle, steered, chosen, **how).to_csv(texts, index=False)
 

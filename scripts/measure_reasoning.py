@@ -6,19 +6,19 @@ from steerlab.job import job
 
 
 def run(*, model: Path, source: Path, steers: list[Path], choices: list[Path], questions: Path, spec: dict) -> None:
-    """Write one row a steer and question as CSV. steers, choices: in the order of spec["methods"], which names them.
+    """Write one row a steer and question as CSV. steers, choices: in the order of spec["methods"] (see `opened`).
 
     source: raw folder of the questions. spec: device, dtype, attention, door, questions (how many, None for all),
     batch_rows, methods.
     """
     from steerlab.analyses import reasoning
-    from steerlab.analyses.steered import at_picks
+    from steerlab.analyses.steered import opened
     from steerlab.data import loaders
     from steerlab.models import ModelHandle
 
     handle = ModelHandle.of(model, spec)
     chosen = reasoning.chosen(loaders.read("reasoning", spec["door"], source), spec["questions"])
-    steered = at_picks(handle, spec["methods"], steers, choices)
+    steered = opened(handle, spec["methods"], steers, choices)
     reasoning.reasoning(handle, steered, chosen, batch_rows=spec["batch_rows"]).to_csv(questions, index=False)
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 CLASS_NAMES = {1.0: "positive", 0.0: "neutral", -1.0: "negative"}  # of a prompt, by its label
@@ -30,6 +31,11 @@ def prompts(path: Path, *, split: str, rendering: str, limit: int | None = None)
     if limit is not None:
         rows = rows.groupby("label", dropna=False).head(limit)
     return list(zip(rows.id, rows.text))
+
+
+def classes(data: pd.DataFrame) -> np.ndarray:
+    """+1.0 for a wished text, -1.0 for an unwished one, 0.0 for one of neither class, (rows,): its label's sign."""
+    return np.sign(data["label"].to_numpy(dtype=np.float64))
 
 
 SIZED_ON = 24  # instructions, in the order of the table

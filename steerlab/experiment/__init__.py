@@ -15,7 +15,19 @@ from types import SimpleNamespace
 from steerlab import layer_choices
 from steerlab.data import glue as glue_data
 from steerlab.data import sources
-from steerlab.experiment import codes, figures, glue, latentqa, lookups, names, plan, resources, shards, specs
+from steerlab.experiment import (
+    codes,
+    comparison,
+    figures,
+    glue,
+    latentqa,
+    lookups,
+    names,
+    plan,
+    resources,
+    shards,
+    specs,
+)
 from steerlab.experiment.cells import Cell, Instance, by_key, instance, is_sized, swept_layers
 from steerlab.experiment.config import ConfigError, check
 from steerlab.experiment.registry import ANALYSED, FIGURES, METHODS, TASKS, Method
@@ -51,6 +63,7 @@ def _needed_sources(config: dict) -> set[str]:
     needed |= set(lookups.CALIBRATED_ON) if lookups.calibrates(config) else set()
     drawn = {figure for _, figure in figures.drawn(config, by_key(config))}
     needed |= drawn & {"ordinary_text", "reasoning"}  # figures whose texts no task has, named as their source
+    needed |= {"reasoning"} if "comparison" in drawn else set()
     needed |= {name for task in _analysed(config) for name in lookups.task_sources(config, task)}
     needed |= {glue_data.source(task) for task in config["glue"]["tasks"]}
     for cell in latentqa.controlled(config):
@@ -313,17 +326,31 @@ class Experiment:
         return [names.STEER.format(model=w.model, method=w.method, task=w.task, seed=seed) for seed in seeds]
 
     def measured(self, w: SimpleNamespace) -> list[str]:
-        """The methods whose effect on the model itself is measured."""
-        return lookups.measured(self.config, w.model, w.task)
+        """The methods whose steers' effect on the model itself is measured."""
+        return [cell.method for cell in lookups.measured(self.config, w.model, w.task, self._seed(w))]
+
+    def _seed(self, w: SimpleNamespace) -> int:
+        """The seed of an analysis; of one that has none in its name, the comparison's."""
+        return int(w.seed) if hasattr(w, "seed") else comparison.first_seed(self.config, w.task)
 
     def measured_steers(self, w: SimpleNamespace) -> dict[str, list[str]]:
         """The steers whose effect on the model itself is measured, and the choices of their strengths, by method."""
         steers, choices = [], []
         for method in self.measured(w):
-            here = SimpleNamespace(model=w.model, method=method, task=w.task, split="test", seed=w.seed)
+            here = SimpleNamespace(model=w.model, method=method, task=w.task, split="test", seed=self._seed(w))
             steers += self.steer_input(here)
             choices += self.choice_input(here)
         return {"steers": steers, "choices": choices}
+
+    def compared(self, w: SimpleNamespace) -> dict[str, list[str]]:
+        """What the comparison of all methods on a task is made from, by kind and method, and its analyses."""
+        files = comparison.analyses(self.config, w.model, w.task)
+        for cell in [self.cells[w.model, "base", w.task, "test"], *comparison.compared(self.config, w.model, w.task)]:
+            of = SimpleNamespace(**vars(cell))
+            kinds = {"continuations": self.generations, "scores": self.text_scores, "perplexity": self.judged}
+            kinds |= {"answers": self.answers, "choice": self.choice_input}
+            files |= {f"{kind}_of_{cell.method}": asked(of) for kind, asked in kinds.items()}
+        return files
 
     def biased_methods(self, w: SimpleNamespace) -> list[str]:
         """The methods whose likelihoods of given sentences are measured."""

@@ -1,8 +1,8 @@
 """The cells of a run: which method is asked on which task and split of which model, at what size and which settings.
 
-A method named in `run.methods` is run at the headline size (`run.seeds`, the task's prompts and samples); a variant, an
-ablation named in `run.variants`, at the size of `run.sweep`, on the first of the same prompts and samples, so that the
-unsteered model's headline texts are its base as well.
+A method named in `run.methods` is run at the headline size (`run.seeds`, the task's prompts and samples); one that a
+task names in `beside`, and a variant, an ablation named in `run.variants`, at the size of `run.sweep`, on the first of
+the same prompts and samples, so that the unsteered model's headline texts are its base as well.
 """
 
 import dataclasses
@@ -103,8 +103,8 @@ _listed: tuple[dict, dict[tuple[str, str, str, str], Cell]] = ({}, {})  # of the
 
 
 def _all_cells(config: dict) -> list[Cell]:
-    """Every cell of a checked configuration: methods, then variants, in its order; then what lacks its base."""
-    found = [*_headline(config), *_variants(config)]
+    """Every cell of a checked configuration: methods, those beside them, variants; then what lacks its base."""
+    found = [*_headline(config), *_beside(config), *_variants(config)]
     have_base = {_place(cell) for cell in found if cell.method == "base"}
     bases = {_place(cell): cell for cell in found if _place(cell) not in have_base}
     plain = {"method": "base", "steps": (0,), "strengths": (0.0,), "chosen_by": None}
@@ -126,6 +126,12 @@ def methods_of(config: dict, task: str) -> list[str]:
     if chosen is None and (learnt_on := TASKS[task].learnt_on):
         return methods_of(config, learnt_on)
     return [method for method in methods(config) if method == "base" or chosen is None or method in chosen]
+
+
+def beside(config: dict, task: str) -> list[str]:
+    """The further methods that a task is asked with, at the size of `run.sweep`."""
+    headline = methods_of(config, task)
+    return [method for method in settings_of(config, task).get("beside", []) if method not in headline]
 
 
 def seeds_of(config: dict, task: str) -> tuple[int, ...]:
@@ -168,6 +174,23 @@ def _headline(config: dict) -> Iterator[Cell]:
                         yield Cell(model, method, task, split, seeds, None, samples, *settings)
 
 
+def _beside(config: dict) -> Iterator[Cell]:
+    sweep = config["run"]["sweep"]
+    for model in config["run"]["models"]:
+        for task in config["run"]["tasks"]:
+            for method in beside(config, task):
+                for split in SPLITS if TASKS[task].objective else ("test",):
+                    settings = _settings(config, model, method, task, split)
+                    if settings is not None:
+                        seeds, samples = tuple(sweep["seeds"]), _swept_samples(config, task)
+                        yield Cell(model, method, task, split, seeds, sweep["prompts"], samples, *settings)
+
+
+def _swept_samples(config: dict, task: str) -> int:
+    """Continuations a prompt of what is run at the size of `run.sweep`; of answers those that are given are scored."""
+    return 0 if TASKS[task].answers or TASKS[task].given else config["run"]["sweep"]["samples"]
+
+
 def _settings(config: dict, model: str, method: str, task: str, split: str):
     """(steps, strengths, chosen_by) of a headline cell; None where it is not run."""
     here = instance(config, method, task)
@@ -201,7 +224,7 @@ def _variants(config: dict) -> Iterator[Cell]:
                 own = variant.get("strengths")
                 is_open = is_chosen(config, parent, task) and not (own and _is_settled(here))
                 chosen_by = (variant.get("from", model), parent, task) if is_open else None
-                samples = 0 if TASKS[task].answers or TASKS[task].given else sweep["samples"]
+                samples = _swept_samples(config, task)
                 steps = (PICK,) if chosen_by else _steps(here)[-1:]
                 strengths = tuple(own) if own else (PICK,) if chosen_by else tuple(here.given["strengths"])
                 yield Cell(

@@ -17,7 +17,7 @@ import yaml
 
 from steerlab.data import sources
 from steerlab.experiment import latentqa
-from steerlab.experiment.cells import by_key, instance, is_chosen, methods_of, settings_of, swept_layers
+from steerlab.experiment.cells import beside, by_key, instance, is_chosen, methods_of, settings_of, swept_layers
 from steerlab.experiment.lookups import scorer_label
 from steerlab.experiment.registry import ANALYSED, METHODS, TASKS, TEXT_SCORERS
 from steerlab.experiment.scorers import known, text_scorer
@@ -142,9 +142,10 @@ def _unknown_names(config: dict) -> Iterator[str]:
         if task not in TASKS:
             yield f"run.tasks: unknown task {task!r}{nearest(task, TASKS)}"
     for task, settings in config["tasks"].items():
-        for method in settings["methods"] or ():
-            if method not in METHODS:
-                yield f"tasks.{task}.methods: unknown method {method!r}{nearest(method, METHODS)}"
+        for key, named in (("methods", settings["methods"] or ()), ("beside", settings.get("beside", ()))):
+            for method in named:
+                if method not in METHODS:
+                    yield f"tasks.{task}.{key}: unknown method {method!r}{nearest(method, METHODS)}"
     for judge in config["scores"]["perplexity"]["judges"]:
         if judge != "base" and judge not in config["models"]:
             yield f"scores.perplexity.judges: unknown model {judge!r}{nearest(judge, ['base', *config['models']])}"
@@ -273,7 +274,7 @@ def _impossible_cells(config: dict) -> Iterator[str]:
         if not re.fullmatch(r"[\w.-]+", name):
             yield f"models: {name!r} names files; use letters, digits, '.', '_' and '-'"
     for task in filter(TASKS.get, config["run"]["tasks"]):
-        for method in filter(METHODS.get, methods_of(config, task)):
+        for method in filter(METHODS.get, [*methods_of(config, task), *beside(config, task)]):
             needs = METHODS[method].needs
             if needs and needs not in TASKS[task].offers:
                 offers = ", ".join(TASKS[task].offers)
@@ -285,7 +286,8 @@ def _impossible_cells(config: dict) -> Iterator[str]:
         if parent and parent not in config["run"]["methods"]:
             yield f"run.methods: {method} is made from {parent}, which is not there; add it"
         for task in filter(TASKS.get, config["run"]["tasks"] if parent else ()):
-            asked = settings_of(config, task)["methods"]
+            own = settings_of(config, task)["methods"]
+            asked = own and [*own, *beside(config, task)]
             if asked and method in asked and parent not in asked:
                 yield f"tasks.{task}.methods: {method} is made from {parent}, which is not there; add it"
 

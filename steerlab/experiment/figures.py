@@ -5,6 +5,7 @@
 `statistics` and `reliability` (of a calibration), `accuracies` (of probes), `coverage` (of maps), `norms`,
 `texts` (ordinary ones under steers), `questions` (of reasoning, under steers), `curves` and `reading` (of eye
 movements, and the choice that goes by them),
+`compared` and `compared_pairs` (all methods on each task),
 `comparisons` (of GLUE's classifiers), `costs` (of their training), `reads` (what readers say of states),
 `training` (of readers), `pairs` (of sentences, and how likely each is).
 """
@@ -14,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from steerlab.data import sources
-from steerlab.experiment import glue, latentqa, lookups, names
+from steerlab.experiment import comparison, glue, latentqa, lookups, names
 from steerlab.experiment.cells import Cell, by_key, instance, is_chosen, seeds_of, swept_layers
 from steerlab.experiment.registry import FIGURES, METHODS, TASKS
 
@@ -48,6 +49,8 @@ def arguments(config: dict, model: str, figure: str) -> dict[str, Any]:
     judge = [lookups.judge_label(config, one) for one in models]
     both = [toxicity, sentiment, *judge]
     match figure:
+        case "comparison" | "equal_kl":
+            return {"model": model}
         case "toxicity":
             return {"primary": toxicity, "judge": judge[0]}
         case "strength":
@@ -140,7 +143,7 @@ def _headline(config: dict) -> list[str]:
 
 
 def _toxicity(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
-    metrics = _metrics(cells, model=model, task="toxicity", split="test", method=_headline(config))
+    metrics = _metrics(cells, model=model, task="toxicity", split="test", method=_headline(config), prompts=None)
     return {"metrics": metrics, "choices": _choices(config, cells, model)} if metrics else {}
 
 
@@ -238,7 +241,7 @@ def _truthfulness(
     """Of tasks that all have cells; the choices are those of what was learnt on."""
     if not all((model, "base", task, "test") in cells for task in tasks):
         return {}
-    metrics = _metrics(cells, model=model, task=list(tasks), split="test", method=_headline(config))
+    metrics = _metrics(cells, model=model, task=list(tasks), split="test", method=_headline(config), prompts=None)
     learnt_on = dict.fromkeys(TASKS[task].learnt_on or task for task in tasks)
     choices = [choice for task in learnt_on for choice in _choices(config, cells, model, task=task)]
     return {"metrics": metrics, "choices": choices}
@@ -319,6 +322,8 @@ def _control_of_bias(config: dict, cells: Cells, model: str) -> dict[str, list[s
 
 
 _INPUTS = {
+    "comparison": partial(comparison.figure_inputs, compared=names.COMPARISON),
+    "equal_kl": partial(comparison.figure_inputs, compared=names.COMPARISON, compared_pairs=names.COMPARED_PAIRS),
     "toxicity": _toxicity,
     "calibration": _calibration,
     "strength": _strength,
@@ -368,7 +373,8 @@ def _of_variants(cells: Cells, model: str, variants: list[str]) -> dict[str, lis
 
 
 def _choices(config: dict, cells: Cells, model: str, method: str | None = None, task: str = "toxicity") -> list[str]:
-    chosen = [cell for cell in cells.values() if (cell.model, cell.task, cell.split) == (model, task, "dev")]
+    place = (model, task, "dev", None)  # not those that are asked for fewer prompts
+    chosen = [cell for cell in cells.values() if (cell.model, cell.task, cell.split, cell.prompts) == place]
     return [
         names.CHOICE.format(model=model, method=cell.method, task=cell.task)
         for cell in chosen

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
 from steerlab.data import sources
-from steerlab.experiment import cells
+from steerlab.experiment import cells, comparison
 from steerlab.experiment.registry import ANALYSED, METHODS, TASKS, TextScorer
 from steerlab.experiment.scorers import text_scorer
 from steerlab.metrics import calibrated
@@ -38,15 +38,20 @@ def primary_label(config: dict, task: str) -> str:
     return LIKELIHOOD if TASKS[task].answers else scorer_label(config, config["scores"]["toxicity"][0])
 
 
+def effect_label(config: dict, task: str) -> str:
+    """How tables name the scorer of a task's effect."""
+    if TASKS[task].quantity == "sentiment":
+        return scorer_label(config, config["scores"]["sentiment"][0])
+    return primary_label(config, task)
+
+
 LIKELIHOOD = "log-likelihood"  # of given answers, by the model itself
 
 
-def measured(config: dict, model: str, task: str) -> list[str]:
-    """The methods whose effect on the model itself is measured: those with a steer and a pick, with their controls."""
-    asked = [
-        cell for cell in cells.by_key(config).values() if (cell.model, cell.task, cell.split) == (model, task, "test")
-    ]
-    return [cell.method for cell in asked if cell.method in METHODS and METHODS[cell.method].steer and cell.chosen_by]
+def measured(config: dict, model: str, task: str, seed: int) -> list[cells.Cell]:
+    """The test cells of a seed whose steers' effect on the model itself is measured, with their controls."""
+    asked = comparison.compared(config, model, task)
+    return [cell for cell in asked if METHODS[cell.method].steer and seed in cell.seeds]
 
 
 def local_scorers(config: dict, quantity: str) -> list[str]:

@@ -25,6 +25,7 @@ class Method:
     picks_block: True if a fit may be told which block to adapt, by a layer choice.
     trains_through_model: False if the fit needs no forward pass of its own.
     rendering: how the prompts are rendered.
+    published_on: the tasks that its paper has; on others what it learns from is this project's choice.
     derived_from, derive: a method whose steers are made from another's, by the function `module:function`.
     """
 
@@ -36,6 +37,7 @@ class Method:
     picks_block: bool = False
     trains_through_model: bool = False
     rendering: Literal["plain", "instructed"] = "plain"
+    published_on: tuple[str, ...] = ()
     derived_from: str | None = None
     derive: str | None = None
 
@@ -74,6 +76,7 @@ class Task:
     chosen and every strength is shown. answers: its questions have answers to choose from, whose likelihood is scored
     on both splits; what the model itself answers is generated on the test split alone.
     swapped: the task with whose settings it tests on the half that the other one trains on, and the other way round.
+    effect: what a steer's effect is where nothing is chosen; see `compared`.
     learnt_on: the task whose steers and choices it takes, having test questions alone.
     wish: the control whose questions with answers describe the wished behaviour, by its name in latentqa_controls.
     given: its texts are given, and nothing is asked: an analysis of its own measures its cells, which have no metrics.
@@ -84,11 +87,17 @@ class Task:
     offers: tuple[Signal, ...]
     sources: tuple[str, ...]
     objective: Objective | None = None
+    effect: Objective | None = None
     answers: bool = False
     swapped: str | None = None
     learnt_on: str | None = None
     wish: str | None = None
     given: bool = False
+
+    @property
+    def compared(self) -> Objective | None:
+        """What the comparison of all methods takes as effect; None for a task that it leaves out."""
+        return None if self.swapped or self.learnt_on else self.objective or self.effect
 
 
 @dataclass(frozen=True)
@@ -148,7 +157,11 @@ METHODS = {
     "base": Method(None),
     "instructed": Method(None, rendering="instructed"),
     "lm_steer": Method(
-        "steerlab.methods.lm_steer:LMSteer", needs="labelled_texts", captures="lm_head_input", positions="all"
+        "steerlab.methods.lm_steer:LMSteer",
+        needs="labelled_texts",
+        captures="lm_head_input",
+        positions="all",
+        published_on=("toxicity", "sentiment"),
     ),
     "random_lm_steer": _random("steerlab.methods.lm_steer:LMSteer", "lm_steer"),
     "composed_lm_steer": Method(
@@ -159,9 +172,22 @@ METHODS = {
         derived_from="lm_steer",
         derive="steerlab.methods.lm_steer_transfer:transferred",
     ),
-    "hpr": Method("steerlab.methods.hpr:HPR", needs="pairs", captures="block_output", positions="answer", selects=True),
+    "hpr": Method(
+        "steerlab.methods.hpr:HPR",
+        needs="pairs",
+        captures="block_output",
+        positions="answer",
+        selects=True,
+        published_on=("truthfulness",),
+    ),
     "random_hpr": _random("steerlab.methods.hpr:HPR", "hpr"),
-    "iti": Method("steerlab.methods.iti:ITI", needs="labelled_texts", captures="attention_heads", selects=True),
+    "iti": Method(
+        "steerlab.methods.iti:ITI",
+        needs="labelled_texts",
+        captures="attention_heads",
+        selects=True,
+        published_on=("truthfulness",),
+    ),
     "random_iti": _random("steerlab.methods.iti:ITI", "iti"),
     "slim": Method(
         "steerlab.methods.slim:SLIM",
@@ -169,18 +195,28 @@ METHODS = {
         captures="attention_heads",
         selects=True,
         trains_through_model=True,
+        published_on=("toxicity", "truthfulness"),
     ),
     "random_slim": _random("steerlab.methods.slim:SLIM", "slim"),
-    "caa": Method("steerlab.methods.caa:CAA", needs="labelled_texts", captures="block_output"),
+    "caa": Method(
+        "steerlab.methods.caa:CAA", needs="labelled_texts", captures="block_output", published_on=("truthfulness",)
+    ),
     "random_caa": _random("steerlab.methods.caa:CAA", "caa"),
     "lora": Method("steerlab.methods.lora:LoRA", needs="labelled_texts", trains_through_model=True),
     "random_lora": _random("steerlab.methods.lora:LoRA", "lora"),
     "cogsteer": Method(
-        "steerlab.methods.cogsteer:CogSteer", needs="labelled_texts", picks_block=True, trains_through_model=True
+        "steerlab.methods.cogsteer:CogSteer",
+        needs="labelled_texts",
+        picks_block=True,
+        trains_through_model=True,
+        published_on=("toxicity",),
     ),
     "random_cogsteer": _random("steerlab.methods.cogsteer:CogSteer", "cogsteer"),
     "latentqa": Method(
-        "steerlab.methods.latentqa_control:LatentQAControl", needs="qa_pairs", trains_through_model=True
+        "steerlab.methods.latentqa_control:LatentQAControl",
+        needs="qa_pairs",
+        trains_through_model=True,
+        published_on=("sentiment",),
     ),
     "random_latentqa": _random("steerlab.methods.latentqa_control:LatentQAControl", "latentqa"),
 }
@@ -215,6 +251,7 @@ TASKS = {
         "sentiment",
         ("labelled_texts", "pairs", "qa_pairs"),
         ("sentiment_prompts", "sentiment_texts"),
+        effect=Objective("mean_sentiment", "raise", fluent=True),
         wish="be_cheerful",
     ),
     "truthfulness": _TRUTHFULNESS,
@@ -261,6 +298,8 @@ TEXT_SCORERS = {
 }
 
 FIGURES = {
+    "comparison": Figure("steerlab.figures.comparison", "comparison"),
+    "equal_kl": Figure("steerlab.figures.equal_kl", "comparison"),
     "toxicity": Figure("steerlab.figures.toxicity", "comparison"),
     "calibration": Figure("steerlab.figures.calibration", "comparison", across_models=True),
     "strength": Figure("steerlab.figures.strength", "lm_steer"),

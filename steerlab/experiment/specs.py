@@ -6,7 +6,7 @@ nothing else of the configuration, reruns the rule.
 
 from steerlab.data import glue as glue_data
 from steerlab.data import sources
-from steerlab.experiment import cells, figures
+from steerlab.experiment import cells, comparison, figures
 from steerlab.experiment.codes import ROOT, code_digest, file_digest
 from steerlab.experiment.lookups import (
     CALIBRATED_ON,
@@ -15,6 +15,7 @@ from steerlab.experiment.lookups import (
     chosen_tasks,
     compute,
     derivation,
+    effect_label,
     interpretation_scorer,
     is_classifier,
     judge_label,
@@ -44,7 +45,7 @@ def make_task_table(config: dict, doors: dict, *, task: str) -> dict:
         settings = {key: section[key] for key in ANALYSED[task].settings}
         return {"module": ANALYSED[task].module, "doors": used, "settings": settings}
     given = cells.settings_of(config, task)
-    settings = {key: value for key, value in given.items() if key not in ("seeds", "methods", "source")}
+    settings = {key: value for key, value in given.items() if key not in ("seeds", "methods", "beside", "source")}
     settings |= {"renderings": ["plain", "instructed"]}
     if TASKS[task].swapped:
         settings["swapped"] = True
@@ -230,6 +231,11 @@ def choose_layer_by_reading(config: dict, doors: dict, *, model: str) -> dict:
 NORM_PROMPTS = 16  # dev prompts that norms are measured on
 
 
+def _published_on(method: str) -> tuple[str, ...]:
+    """The tasks that a method's paper has; a control's are those of what it is derived from."""
+    return METHODS[METHODS[method].derived_from or method].published_on
+
+
 def evaluate_probes(config: dict, doors: dict, *, model: str, method: str, task: str, seed: str) -> dict:
     line = METHODS[method]
     return _captured(config, line.captures, line.positions, "test") | config["metrics"] | {"seed": int(seed)}
@@ -246,20 +252,66 @@ def measure_norms(config: dict, doors: dict, *, model: str, task: str, seed: str
     return (
         compute(config)
         | config["metrics"]
-        | {"seed": int(seed), "prompts": NORM_PROMPTS, "methods": measured(config, model, task)}
+        | {"seed": int(seed), "prompts": NORM_PROMPTS, "methods": _steers(config, model, task, seed)}
     )
 
 
 def measure_ordinary_text(config: dict, doors: dict, *, model: str, task: str, seed: str) -> dict:
     batches = {"tokens_a_batch": config["scores"]["perplexity"]["tokens_a_batch"]}
-    asked = {"door": doors["ordinary_text"], "methods": measured(config, model, task)}
+    asked = {"door": doors["ordinary_text"], "methods": _steers(config, model, task, seed)}
     return compute(config) | config["analyses"]["ordinary_text"] | batches | asked
 
 
 def measure_reasoning(config: dict, doors: dict, *, model: str, task: str, seed: str) -> dict:
-    asked = {"door": doors["reasoning"], "methods": measured(config, model, task), "versions": versions_of("lm_eval")}
+    steers = _steers(config, model, task, seed)
+    asked = {"door": doors["reasoning"], "methods": steers, "versions": versions_of("lm_eval")}
     how = {key: config["analyses"]["reasoning"][key] for key in ("questions", "batch_rows")}
     return compute(config) | how | asked
+
+
+def _steers(config: dict, model: str, task: str, seed: str, *, own: bool = True) -> list[dict]:
+    """The steers that an analysis measures, at their own settings, or at all that are tested."""
+    return [comparison.asked(cell, own=own) for cell in measured(config, model, task, int(seed))]
+
+
+def measure_divergence(config: dict, doors: dict, *, model: str, task: str, seed: str) -> dict:
+    return (
+        compute(config)
+        | config["analyses"]["divergence"]
+        | {
+            "tokens_a_batch": config["scores"]["perplexity"]["tokens_a_batch"],
+            "methods": _steers(config, model, task, seed, own=False),
+            "renderings": comparison.renderings(config, model, task),
+        }
+    )
+
+
+def measure_speed(config: dict, doors: dict, *, model: str, task: str) -> dict:
+    seed = comparison.first_seed(config, task)
+    asked = {"methods": _steers(config, model, task, str(seed)), "seed": seed}
+    asked |= {"renderings": comparison.renderings(config, model, task)}
+    return compute(config) | config["analyses"]["speed"] | asked
+
+
+def compare_methods(config: dict, doors: dict, *, model: str, task: str) -> dict:
+    objective, found = TASKS[task].compared, comparison.compared(config, model, task)
+    assert objective, f"nothing is compared on {task}"
+    base = _cell(config, model, "base", task, "test")
+    steers = [cell.method for cell in found if METHODS[cell.method].steer]
+    return {
+        "cells": {cell.method: comparison.main(cell) | {"seeds": list(cell.seeds)} for cell in [base, *found]},
+        "metric": objective.metric,
+        "goal": objective.goal,
+        "scorer": effect_label(config, task),
+        "judge": judge_label(config, model),
+        "controls": [cell.method for cell in found if METHODS[cell.method].is_control],
+        "ours": [method for method in steers if task not in _published_on(method)],
+        "kl": config["comparison"]["kl"],
+        **config["metrics"],
+        "model": model,
+        "task": task,
+        "data": "sample" if any(_rests_on_sample(config, doors, cell.method, task) for cell in found) else "real",
+    }
 
 
 def interpret_steer(config: dict, doors: dict, *, model: str, method: str, task: str, seed: str) -> dict:

@@ -76,7 +76,7 @@ STATES = ("fit_hpr", "fit_slim")  # with the square of the hidden size
 # ---- jobs ----
 
 # Every file of a job but its first, which stands for it.
-_BESIDE = (names.FIGURE_DATA, names.CAPTION, names.RELIABILITY, names.CALIBRATION_MAPS)
+_BESIDE = (names.COMPARED_PAIRS, names.FIGURE_DATA, names.CAPTION, names.RELIABILITY, names.CALIBRATION_MAPS)
 
 
 def jobs(summary: str) -> list[Job]:
@@ -326,6 +326,20 @@ def _reasoning(x: "Experiment", w: SimpleNamespace) -> Work:
     return _under_steers(x, w, asked * TABLE["reasoning"]["tokens"])
 
 
+def _divergence(x: "Experiment", w: SimpleNamespace) -> Work:
+    asked, drawn = x.config["analyses"]["divergence"], cells.drawn_of(x.config, w.task)
+    prompts = plan.prompts(x.config, w.task, "test", min(filter(None, asked.values()), default=None))
+    prompts = min(prompts, drawn.get("questions") or prompts)
+    each = prompt_tokens(x.config, w.task) + drawn["max_new_tokens"] / longer(x.config, w.model)
+    settings = sum(len(cell.strengths) for cell in lookups.measured(x.config, w.model, w.task, int(w.seed)))
+    return _of_model(w.model, x, measure=(1 + settings) * prompts * each)
+
+
+def _speed(x: "Experiment", w: SimpleNamespace) -> Work:
+    asked = x.config["analyses"]["speed"]
+    return _of_model(w.model, x, decode=2 * len(x.measured(w)) * asked["turns"] * asked["rows"] * asked["tokens"])
+
+
 def _interpreted(x: "Experiment", w: SimpleNamespace) -> Work:
     return _of_model(w.model, x, interpret=x.config["analyses"]["interpretation"]["texts"])
 
@@ -383,6 +397,8 @@ _WORK: dict[str, Callable[["Experiment", SimpleNamespace], Work]] = {
     "measure_norms": _norms,
     "measure_ordinary_text": _ordinary,
     "measure_reasoning": _reasoning,
+    "measure_divergence": _divergence,
+    "measure_speed": _speed,
     "interpret_steer": _interpreted,
     "correlate_eye_tracking": _eye_tracking,
     "evaluate_probes": lambda x, w: Work({"start": 1}, w.model),
@@ -411,6 +427,9 @@ _OUTPUTS = {
     "measure_norms": names.NORMS,
     "measure_ordinary_text": names.ORDINARY_TEXT,
     "measure_reasoning": names.REASONING,
+    "measure_divergence": names.DIVERGENCE,
+    "measure_speed": names.SPEED,
+    "compare_methods": names.COMPARISON,
     "interpret_steer": names.INTERPRETATION,
     "correlate_eye_tracking": names.EYE_TRACKING,
     "evaluate_probes": names.PROBES,

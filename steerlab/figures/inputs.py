@@ -16,6 +16,8 @@ TABLES = (
     "texts",
     "questions",
     "curves",
+    "compared",
+    "compared_pairs",
     "comparisons",
     "costs",
     "reads",

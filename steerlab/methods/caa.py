@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 
 from steerlab import sites
 from steerlab.data.splits import fitted_and_judging
+from steerlab.data.tables import classes
 from steerlab.methods import steer_files
 from steerlab.methods.protocol import Activations, check_strength
 from steerlab.models import ModelHandle, identity
@@ -61,7 +62,7 @@ class CAA:
         site = Site("block_output", sites.layer_index(model.info.config, layer))
         fitted, _ = fitted_and_judging(data, seed, held_out)
         labels = torch.zeros(len(data))  # 0: of neither class
-        labels[fitted] = torch.tensor(data["label"].to_numpy(), dtype=torch.float32)[fitted]
+        labels[fitted] = torch.from_numpy(classes(data)).float()[fitted]
         sums, counts = {+1: torch.zeros(()), -1: torch.zeros(())}, {+1: 0, -1: 0}
         for rows, states in activations.shards(site):
             steer_files.check_finite(states, site, data["id"].iloc[rows].tolist())

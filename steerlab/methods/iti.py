@@ -21,7 +21,6 @@ from math import inf
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -30,6 +29,7 @@ from transformers import PreTrainedModel
 
 from steerlab import sites
 from steerlab.data.splits import fitted_and_judging, groups
+from steerlab.data.tables import classes
 from steerlab.methods import steer_files
 from steerlab.methods.protocol import Activations, check_strength
 from steerlab.models import ModelHandle, identity
@@ -86,7 +86,7 @@ class ITI:
         if heads < 1 or direction not in ("mass_mean", "probe"):
             raise ValueError(f"ITI got heads {heads}, direction {direction!r}; give a head or more, mass_mean or probe")
         fitted, judging = fitted_and_judging(data, seed, held_out)
-        labels = data["label"].to_numpy(dtype=np.float64)
+        labels = classes(data)
         wished, unwished = (int((labels[fitted] == sign).sum()) for sign in (+1, -1))
         if not (wished and unwished):
             raise ValueError(f"ITI needs texts of both classes, got {wished} wished and {unwished} unwished")

@@ -46,7 +46,7 @@ class Steer(Protocol):
         """Learn a steer for this model.
 
         model: its body is loaded only by a method that trains through it. data: the training rows of a task, with `id`
-        and what the method's training signal has (labelled_texts: `label` +1.0 wished or -1.0 unwished, `text`).
+        and what the method's training signal has (labelled_texts: `label` above 0 wished, below 0 unwished, `text`).
         activations: states of these rows, None for a method that captures none. seed: the only source of randomness;
         the same seed gives the same bytes on one machine. hyperparameters: the method's entry under `steers` in the
         config.

@@ -38,6 +38,7 @@ from transformers import PreTrainedModel
 
 from steerlab import sites
 from steerlab.data.splits import fitted_and_judging, groups
+from steerlab.data.tables import classes
 from steerlab.likelihood import log_likelihoods
 from steerlab.methods import slim_classifiers, slim_transport, slim_weights, steer_files
 from steerlab.methods.protocol import Activations, check_strength
@@ -217,7 +218,7 @@ class _Rows:
 
     @classmethod
     def of(cls, activations: Activations, data: pd.DataFrame, seed: int, held_out: float) -> Self:
-        labels = data["label"].to_numpy(dtype=np.float64)
+        labels = classes(data)
         fitted, judging = (
             [place for place in places if abs(labels[place]) == 1]
             for places in fitted_and_judging(data, seed, held_out)
@@ -240,8 +241,8 @@ class _Rows:
 
     @property
     def labels(self) -> np.ndarray:
-        """+1.0 wished, -1.0 unwished, (rows,)."""
-        return self.data["label"].to_numpy(dtype=np.float64)
+        """+1.0 wished, -1.0 unwished, 0.0 neither, (rows,)."""
+        return classes(self.data)
 
     def questions(self) -> list[pd.DataFrame]:
         """The judging rows, question by question, of those that have a right and a wrong answer to choose from."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from steerlab.data import tables
-from steerlab.metrics import calibrated, multiple_choice
+from steerlab.metrics import calibrated, multiple_choice, prompt_sums
 from steerlab.metrics.continuations import Texts
 
 Files = Mapping[str, Sequence[Path]]
@@ -37,3 +37,19 @@ def answers(files: Files, seeds: Sequence[int], table: Path, split: str) -> pd.D
         return None
     scores = tables.continuations(files["answers"], seeds[: len(files["answers"])])
     return multiple_choice.by_question(scores, tables.answers(table, split=split))
+
+
+def by_prompt(files: Files, seeds: Sequence[int], table: Path, wanted: Mapping[str, str]) -> pd.DataFrame:
+    """One row a metric, setting, seed and prompt of a test cell: metric, steps, strength, seed, id, numerator,
+    denominator (see `prompt_sums` and `multiple_choice.sums`).
+
+    wanted: scorer by metric; a metric that the cell has not, or not by this scorer, has no rows.
+    """
+    parts = []
+    if (found := texts(files, seeds, {})) is not None:
+        parts.append(prompt_sums.of_texts(found.generations, found.scores, found.perplexity))
+    if (given := answers(files, seeds, table, "test")) is not None:
+        parts.append(multiple_choice.sums(given))
+    rows = pd.concat(parts, ignore_index=True)
+    kept = rows[rows.scorer == rows.metric.map(wanted)]
+    return kept[["metric", *prompt_sums.PROMPT, "numerator", "denominator"]]
