@@ -1,11 +1,13 @@
 # In: a model and a task's labelled texts, those that a fit sees or those of the test split. Out: a manifest of
-# shards; the bytes lie in the store.
+# shards; the bytes lie in the store. The first site of a task's texts is captured together with the others, whose jobs
+# then find their shards.
 
 
 rule capture_activations:
     input:
         model=names.MODEL,
         table=names.TABLE,
+        first=x.first_captured,
         shards=x.shards("capture_activations", names.ACTIVATIONS),
     output:
         manifest=names.ACTIVATIONS,

@@ -19,4 +19,5 @@ def run(*, model: Path, table: Path, manifest: Path, spec: dict, store: Path, sh
 
 if "snakemake" in globals():
     with job(snakemake) as j:
-        run(**j.inputs, manifest=j.outputs["manifest"], spec=j.spec, store=j.store, share=j.share)
+        inputs = {name: j.inputs[name] for name in ("model", "table")}
+        run(**inputs, manifest=j.outputs["manifest"], spec=j.spec, store=j.store, share=j.share)

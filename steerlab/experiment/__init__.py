@@ -242,6 +242,13 @@ class Experiment:
         """Raw folder of each source of a task."""
         return {name: self.raw(name) for name in lookups.task_sources(self.config, task)}
 
+    def first_captured(self, w: SimpleNamespace) -> list[str]:
+        """The manifest of the site that is captured together with this one; empty for that site itself."""
+        first, *others = lookups.captured(self.config, w.model, w.task, w.part) or [None]
+        site = {"part": w.part, **dict(zip(("site", "positions"), first or ()))}
+        is_other = (w.site, w.positions) in others
+        return [names.ACTIVATIONS.format(model=w.model, task=w.task, **site)] if is_other else []
+
     def training_input(self, w: SimpleNamespace) -> list[str]:
         """The activations that a method is trained on; empty where it needs none."""
         method = self.method(w.method)

@@ -129,9 +129,9 @@ def methods_of(config: dict, task: str) -> list[str]:
 
 
 def beside(config: dict, task: str) -> list[str]:
-    """The further methods that a task is asked with, at the size of `run.sweep`."""
-    headline = methods_of(config, task)
-    return [method for method in settings_of(config, task).get("beside", []) if method not in headline]
+    """The further methods of the run that a task is asked with, at the size of `run.sweep`."""
+    further = set(settings_of(config, task).get("beside", ())) - set(methods_of(config, task))
+    return [method for method in methods(config) if method in further]
 
 
 def seeds_of(config: dict, task: str) -> tuple[int, ...]:

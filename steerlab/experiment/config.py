@@ -423,8 +423,8 @@ def _impossible_variants(config: dict) -> Iterator[str]:
     of = {name: config["variants"][name]["of"] for name in config["run"]["variants"]}
     parents = {name: METHODS[method].derived_from or method for name, method in of.items()}
     for missing in sorted(set(parents.values()) - set(config["run"]["methods"])):
-        beside = ", ".join(name for name, parent in parents.items() if parent == missing)
-        yield f"run.variants: {beside} stand beside {missing}, which is not in run.methods; add it, or take them out"
+        stand = ", ".join(name for name, parent in parents.items() if parent == missing)
+        yield f"run.variants: {stand} stand beside {missing}, which is not in run.methods; add it, or take them out"
     for name, parent in parents.items():
         variant, line = config["variants"][name], METHODS[of[name]]
         for model in variant.get("models", []):
@@ -448,7 +448,8 @@ def _impossible_variants(config: dict) -> Iterator[str]:
                 elif "strengths" not in variant:
                     yield f"variants.{name}: nothing is picked on {task}; give strengths, or name tasks without it"
             for used in variant.get("weights", [task]):
-                asked = settings_of(config, used)["methods"] if used in TASKS else None
+                own = settings_of(config, used)["methods"] if used in TASKS else None
+                asked = None if own is None else [*own, *beside(config, used)]
                 if asked is not None and parent not in asked and is_chosen(config, parent, used):
                     yield f"variants.{name}: it stands beside {parent}, which is not in tasks.{used}.methods; add it"
         for key, example in NEEDED_BY_VARIANT.get(of[name], {}).items():

@@ -54,6 +54,33 @@ def measured(config: dict, model: str, task: str, seed: int) -> list[cells.Cell]
     return [cell for cell in asked if METHODS[cell.method].steer and seed in cell.seeds]
 
 
+def captured(config: dict, model: str, task: str, part: str) -> list[tuple[str, str]]:
+    """(site, positions) of all that methods are trained on of a task's texts, which one job captures; the first leads.
+
+    Listed once a configuration, as cells are. What analyses read of test texts is captured site by site.
+    """
+    global _captured
+    if config is not _captured[0]:
+        _captured = config, _all_captured(config)
+    return _captured[1].get((model, task), []) if part == "fitted" else []
+
+
+_captured: tuple[dict, dict[tuple[str, str], list[tuple[str, str]]]] = ({}, {})
+
+
+def _all_captured(config: dict) -> dict[tuple[str, str], list[tuple[str, str]]]:
+    found: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    for cell in cells.by_key(config).values():
+        line, tasks, source = cells.instance(config, cell.method, cell.task).method, [cell.task], cell.model
+        if line.derived_from:
+            source, tasks = derivation(config, cell.model, cell.method, cell.task)
+            line = METHODS[line.derived_from]
+        for task in tasks if line.captures else ():
+            key = source, TASKS[task].learnt_on or task
+            found.setdefault(key, set()).add((line.captures or "", line.positions))
+    return {key: sorted(sites) for key, sites in found.items()}
+
+
 def local_scorers(config: dict, quantity: str) -> list[str]:
     """The scorers of a quantity that run here."""
     return [name for name in config["scores"][quantity] if not text_scorer(config, name).service]

@@ -12,6 +12,7 @@ from steerlab.experiment.lookups import (
     CALIBRATED_ON,
     calibrated_scorers,
     calibrates,
+    captured,
     chosen_tasks,
     compute,
     derivation,
@@ -72,7 +73,9 @@ def prepare_scorer(config: dict, doors: dict, *, scorer: str) -> dict:
 def capture_activations(
     config: dict, doors: dict, *, model: str, task: str, part: str, site: str, positions: str
 ) -> dict:
-    return _captured(config, site, positions, part)
+    first, *others = captured(config, model, task, part) or [None]
+    together = {"together": others} if (site, positions) == first and others else {}
+    return _captured(config, site, positions, part) | together
 
 
 def train_steer(config: dict, doors: dict, *, model: str, method: str, task: str, seed: str) -> dict:
@@ -228,7 +231,7 @@ def choose_layer_by_reading(config: dict, doors: dict, *, model: str) -> dict:
     return {"model": model}
 
 
-NORM_PROMPTS = 16  # dev prompts that norms are measured on
+NORM_PROMPTS = 8  # dev prompts that norms are measured on
 
 
 def _published_on(method: str) -> tuple[str, ...]:

@@ -62,6 +62,32 @@ def test_the_second_capture_loads_no_model_and_gives_the_same_bytes(folder: Path
     assert [path.read_bytes() for path in capture(ModelHandle(folder), tmp_path).files] == first
 
 
+def test_sites_captured_together_have_the_bytes_of_each_alone(folder: Path, tmp_path: Path):
+    others = [("attention_heads", "all"), ("lm_head_input", "last"), ("block_output", "all")]
+    model = ModelHandle(folder)
+    also = [(site, activations.select(model.info.tokenizer, TEXTS, positions)) for site, positions in others]
+    together = capture(model, tmp_path / "together", also=also)
+    idle = ModelHandle(folder)
+    for site, positions in [("block_output", "last"), *others]:
+        alone = capture(ModelHandle(folder), tmp_path / "alone", positions, site=site)
+        found = capture(idle, tmp_path / "together", positions, site=site)
+        assert [path.name for path in found.files] == [path.name for path in alone.files]
+        assert [path.read_bytes() for path in found.files] == [path.read_bytes() for path in alone.files]
+    assert "_model" not in vars(idle), "all shards were there"
+    assert together.site == "block_output"
+
+
+def test_of_sites_captured_together_only_a_missing_shard_is_captured_again(handle: ModelHandle, tmp_path: Path):
+    also = [("attention_heads", activations.select(handle.info.tokenizer, TEXTS, "last"))]
+    captured = capture(handle, tmp_path, also=also)
+    (lost,) = [path for path in tmp_path.rglob("*.safetensors") if path not in captured.files][:1]
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors") if path != lost}
+    lost.unlink()
+    capture(handle, tmp_path, also=also)
+    assert lost.is_file()
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+
+
 def test_a_flipped_byte_is_found_and_only_its_shard_is_captured_again(handle: ModelHandle, tmp_path: Path):
     captured = capture(handle, tmp_path)
     before = [path.read_bytes() for path in captured.files]

@@ -26,7 +26,9 @@ def errors(**changes: object) -> list[str]:
 def test_the_shipped_configuration_is_valid():
     headline = {cell.method for cell in experiment.load(default()).cells.values()} - set(default()["variants"])
     baselines = {method for name in ("hpr", "iti", "slim", "lora", "cogsteer") for method in (name, f"random_{name}")}
-    assert headline == {"base", "instructed", "lm_steer", "random_lm_steer", "caa", "random_caa"} | baselines
+    assert (
+        headline == {"base", "instructed", "lm_steer", "random_lm_steer", "caa", "random_caa", "latentqa"} | baselines
+    )
 
 
 @pytest.mark.parametrize(
@@ -264,14 +266,15 @@ def test_kappa_and_alpha_together_are_refused_wherever_they_meet():
     twice = f"config: risky on truthfulness: kappa [1.28, 5, 20] and alpha [0.2] {said}"
     assert errors(**with_variant(risky)) == [twice]
     experiment.load(default() | with_variant(risky | {"kappa": None}))
-    other = {"by_task": {"truthfulness": {"kappa": None, "alpha": [0.1]}}}
+    by_task = default()["steers"]["slim"]["by_task"]
+    other = {"by_task": by_task | {"truthfulness": {"kappa": None, "alpha": [0.1]}}}
     (met,) = errors(**with_variant(risky | {"kappa": [5.0], "alpha": [0.1]}, **other))
     assert met.startswith("config: risky on truthfulness: kappa [5.0] and alpha [0.1]")
 
 
 def test_several_kappas_need_answers_to_choose_by():
     asked = {"methods": ["base", "slim", "lm_steer", "random_lm_steer", "caa", "cogsteer", "random_cogsteer"]}
-    (said,) = of_slim(tasks={"toxicity": default()["tasks"]["toxicity"] | asked})
+    (said, _) = of_slim(tasks={"toxicity": default()["tasks"]["toxicity"] | asked}, by_task={})
     assert "slim on toxicity: there are no answers to choose among [1.28, 5, 20] by; give one in" in said
 
 
