@@ -8,7 +8,7 @@ ARGS ?=
 STORE ?= .store
 SNAKEMAKE := $(BIN)/snakemake
 
-.PHONY: run test test-slurm lint bench bench-gpu figures report setup lock clean clean-store help
+.PHONY: run test test-slurm lint bench bench-gpu figures report docs setup lock clean clean-store help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -38,6 +38,9 @@ figures: setup ## redraw every figure from the metrics that are there, without t
 
 report: run ## the page results/report/index.html and Snakemake's own snakemake.zip
 	$(SNAKEMAKE) --report results/report/snakemake.zip $(ARGS)
+
+docs: setup ## the site docs/_build/index.html; a broken link or anchor is an error
+	$(BIN)/sphinx-build -qEaW --keep-going docs docs/_build
 
 setup: $(VENV)/.ready ## the virtual environment, from the lock
 

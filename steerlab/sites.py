@@ -55,7 +55,7 @@ class SiteError(ValueError):
 class Site:
     """A place in a transformer.
 
-    name      | states, as `edit` and `capture` show them            | layer
+    name            | states, as `edit` and `capture` show them            | layer
     embeddings      | (batch, seq, hidden), what enters block 0            | None
     block_output    | (batch, seq, hidden), what leaves the block          | 0 .. layers - 1
     attention_heads | (batch, seq, heads, head size), what the attention's

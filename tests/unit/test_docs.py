@@ -12,6 +12,7 @@ from steerlab.methods.lm_steer import LMSteer
 from steerlab.models import ModelHandle
 from tests.workflow.project import ROOT
 
+PAGES = sorted((ROOT / "docs").glob("*.md"))
 MODEL, ROTATED = "smollm2-135m-instruct", "smollm2-135m-rotated"
 
 
@@ -51,10 +52,18 @@ def test_the_python_of_the_page_on_lm_steer_runs(finished: Path, monkeypatch: py
     torch.testing.assert_close(here, there, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("page", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in PAGES)])
 def test_what_a_page_links_to_is_there(page: str):
-    for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text()):
-        assert ((ROOT / page).parent / target).exists(), target
+    for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", (ROOT / page).read_text()):
+        file = (ROOT / page).parent / target if target else ROOT / page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), f"{target}#{anchor}"
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that a git host gives the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize(
