@@ -57,5 +57,6 @@ def _paragraph(text):
 
 
 def setup(app):
+    """Sphinx calls this at the start of a build."""
     app.connect("source-read", _links_to_downloads)
     app.connect("autodoc-process-docstring", _as_restructured_text)

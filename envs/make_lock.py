@@ -14,6 +14,7 @@ HEAD = "# Made by `make lock` from envs/requirements.in, for Linux x86-64 and CP
 
 
 def main(torch: str) -> None:
+    """Write the lock of requirements.in and torch (such as "torch==2.13.0", which is resolved and left out)."""
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--report", "-"]
     result = subprocess.run([*command, torch, "-r", str(HERE / "requirements.in")], capture_output=True, check=True)
     lines = [line(item) for item in json.loads(result.stdout)["install"] if item["metadata"]["name"] != "torch"]
@@ -21,6 +22,7 @@ def main(torch: str) -> None:
 
 
 def line(item: dict) -> str:
+    """A package of pip's report, pinned with the hash of its archive."""
     name, version = item["metadata"]["name"], item["metadata"]["version"]
     return f"{name}=={version} --hash=sha256:{item['download_info']['archive_info']['hashes']['sha256']}"
 

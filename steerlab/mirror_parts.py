@@ -31,27 +31,33 @@ class OfSource:
 
     @property
     def name(self) -> str:
+        """<source> (<door>), as the mirror's record lists it."""
         return f"{self.source.name} ({self.door})"
 
     @property
     def origin(self) -> str:
+        """Where the door starts, or the mirror that is copied from."""
         return self.source.doors[self.door].origin or str(self.given)
 
     @property
     def size(self) -> int | None:
+        """Bytes of all files; None where the table does not know all."""
         sizes = [file.bytes for file in self.source.doors[self.door].files]
         return None if None in sizes else sum(filter(None, sizes))
 
     def is_whole(self, mirror: Path) -> bool:
+        """Whether every file is in the mirror, with the bytes that are pinned or were noted."""
         return not any(lacking(door, mirror / place) for place, door in self._places())
 
     def fill(self, mirror: Path, environ: Mapping[str, str]) -> dict[str, str]:
+        """Fetch what is missing; returns {licence, citation}. Raises FetchError for what cannot be had."""
         for place, door in self._places():
             alone = dataclasses.replace(self.source, doors={self.door: door})
             fetch(alone, self.door, mirror / place, mirror=self.given, environ=environ)
         return {"licence": self.source.licence, "citation": self.source.citation}
 
     def files(self, mirror: Path) -> dict[str, str]:
+        """Path in the mirror -> SHA-256 (hex) of each file; call it when the part is whole."""
         noted = {place: mirrors.read_sums(mirror / place) for place, _ in self._places()}
         return {
             f"{place}/{file.name}": file.sha256 or noted[place][file.name]
@@ -88,21 +94,26 @@ class OfHub:
 
     @property
     def name(self) -> str:
+        """<repository> at <commit>, as the mirror's record lists it."""
         return f"{self.repo} at {self.revision[:12]}"
 
     @property
     def origin(self) -> str:
+        """The hub and the whole commit."""
         return f"the hub, commit {self.revision}"
 
     @property
     def place(self) -> str:
+        """The folder in the mirror."""
         return mirrors.repository_place(self.repo, self.revision)
 
     def is_whole(self, mirror: Path) -> bool:
+        """Whether files are there, and all have the hashes that were noted when they came."""
         sums, folder = mirrors.read_sums(mirror / self.place), mirror / self.place
         return bool(sums) and not self._damaged(folder, sums)
 
     def fill(self, mirror: Path, environ: Mapping[str, str]) -> dict[str, str]:
+        """Fetch what is missing or damaged and note its hashes; returns {licence}. Raises HubError where that fails."""
         folder = mirror / self.place
         for name in self._damaged(folder, mirrors.read_sums(folder)):
             (folder / name).unlink(missing_ok=True)
@@ -115,6 +126,7 @@ class OfHub:
         return {"licence": licence}
 
     def files(self, mirror: Path) -> dict[str, str]:
+        """Path in the mirror -> SHA-256 (hex) of each file."""
         return {f"{self.place}/{name}": sha256 for name, sha256 in mirrors.read_sums(mirror / self.place).items()}
 
     @staticmethod

@@ -146,6 +146,7 @@ def token_ends(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def opens_with_bos(tokenizer: Tokenizer, text: str) -> bool:
+    """Whether a text begins with the begin-of-sequence token, written out; False for a tokenizer that has none."""
     return bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)
 
 

@@ -101,6 +101,7 @@ class Stream:
 
     @property
     def is_paused(self) -> bool:
+        """Whether forwards pass the stream by, inside `paused`."""
         return self._is_paused
 
     def heads(self, layer: int) -> Tensor:

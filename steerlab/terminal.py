@@ -6,6 +6,7 @@ from pathlib import Path
 
 
 def add_where(parser: argparse.ArgumentParser) -> None:
+    """Give a command the options --model, --device and --dtype."""
     parser.add_argument("--model", type=Path, required=True, help="a prepared model: results/models/<model>")
     parser.add_argument("--device", default="cpu", help="cpu, the default, or cuda")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
@@ -25,9 +26,11 @@ def be_quiet(device: str) -> None:
 
 
 def write(text: str) -> None:
+    """Write a text at once, without a newline of its own."""
     sys.stdout.write(text)
     sys.stdout.flush()
 
 
 def one_line(error: Exception) -> str:
+    """The error's message with every run of white space as one blank."""
     return " ".join(str(error).split())

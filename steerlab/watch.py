@@ -43,9 +43,11 @@ class Job:
 
     @property
     def name(self) -> str:
+        """The rule and its wildcards' values, as one line."""
         return " ".join([self.rule, *self.wildcards.values()])
 
     def seconds(self, now: datetime) -> float:
+        """How long it has run, until `now` if it has not ended."""
         return ((self.ended or now) - self.began).total_seconds()
 
 
@@ -61,18 +63,22 @@ class Run:
     is_over: bool = False
 
     def of(self, rule: str) -> list[Job]:
+        """The jobs of a rule that were begun."""
         return [job for job in self.jobs.values() if job.rule == rule]
 
     @property
     def done(self) -> list[Job]:
+        """The jobs that ended well."""
         return [job for job in self.jobs.values() if job.ended and not job.failed]
 
     @property
     def failed(self) -> list[Job]:
+        """The jobs that ended with an error."""
         return [job for job in self.jobs.values() if job.failed]
 
     @property
     def running(self) -> list[Job]:
+        """The jobs that have not ended; none once the run is over."""
         return [] if self.is_over else [job for job in self.jobs.values() if not job.ended]
 
 

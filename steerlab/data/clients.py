@@ -14,6 +14,10 @@ from typing import Any, cast
 
 
 def main(client: str, origin: str, remote: str, folder: str) -> None:
+    """Ask a client for one file and print one line of JSON: its answer (see `hub`, `kaggle`), or {"fault", "detail"}.
+
+    client: hub or kaggle; origin: as the table of sources has it; remote: the file's path there; folder: where it goes.
+    """
     try:
         answer = {"hub": hub, "kaggle": kaggle}[client](origin, remote, Path(folder))
     except Exception as error:  # the clients raise a dozen kinds: what counts is the status they carry

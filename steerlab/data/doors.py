@@ -97,6 +97,7 @@ class Errand:
 
     @property
     def name(self) -> str:
+        """<source>/<file>, as messages call it."""
         return f"{self.source.name}/{self.file.name}"
 
     def part(self) -> Path:
@@ -107,6 +108,7 @@ class Errand:
 
     @property
     def address(self) -> str:
+        """The file's place below its door's origin."""
         return f"{self.door.origin.rstrip('/')}/{self.file.remote}"
 
     def way_out(self, remedy: str) -> str:
@@ -114,6 +116,7 @@ class Errand:
         return mirrors.remedy(self.mirror) if self.door.kind == "mirror" and mirrors.is_filled(self.mirror) else remedy
 
     def error(self, what: str, remedy: str) -> FetchError:
+        """What went wrong and what to do, as one sentence that names file and door."""
         return FetchError(f"{self.name} ({self.door.kind} door): {what}; {remedy}")
 
 

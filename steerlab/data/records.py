@@ -37,6 +37,7 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def numbered(text: str, newline: str) -> Iterator[tuple[int, str]]:
+    """(number, line) from 1 on; a newline at the end of the text begins no further line."""
     return enumerate(text.removesuffix(newline).split(newline), start=1)
 
 
@@ -59,6 +60,7 @@ def text(value: object) -> str:
 
 
 def string(value: object) -> str:
+    """The value, if it is a string, also an empty one; else raises ValueError."""
     if not isinstance(value, str):
         raise ValueError(f"the text is {value!r}, not a string")
     return value

@@ -53,6 +53,7 @@ class Door:
 
     @property
     def sample(self) -> bool:
+        """Whether its texts were written for this project and are no real data."""
         return self.kind == "sample"
 
     @property

@@ -104,10 +104,12 @@ class Experiment:
 
     @property
     def models(self) -> list[str]:
+        """The models of all cells and judges, and those that they are made from."""
         return _all_models(self.config)
 
     @property
     def tasks(self) -> list[str]:
+        """The tasks that have cells, then the tables of texts that are read and not asked about."""
         return [*dict.fromkeys(cell.task for cell in self.cells.values()), *_analysed(self.config)]
 
     @property
@@ -153,12 +155,15 @@ class Experiment:
         return "|".join(name for name in known if self.instance(name).method.derived_from)
 
     def instance(self, name: str, task: str = "toxicity") -> Instance:
+        """The method or variant of a name, with the hyperparameters that hold for a task."""
         return instance(self.config, name, task)
 
     def method(self, name: str) -> Method:
+        """The line in METHODS of a method, or of what a variant is a variant of."""
         return self.instance(name).method
 
     def cell(self, w: SimpleNamespace) -> Cell:
+        """The cell of a job, by its wildcards model, method, task and split; raises KeyError for one not asked for."""
         return self.cells[w.model, w.method, w.task, w.split]
 
     def spec(self, rule: str, wildcards: Iterable[tuple[str, str]] = ()) -> str:

@@ -32,6 +32,7 @@ class Instance:
 
     @property
     def method(self) -> Method:
+        """The line of its method in the registry."""
         return METHODS[self.of]
 
     @property
@@ -71,6 +72,7 @@ class Cell:
 
     @property
     def key(self) -> tuple[str, str, str, str]:
+        """(model, method, task, split), as `by_key` has it."""
         return self.model, self.method, self.task, self.split
 
 
@@ -135,6 +137,7 @@ def beside(config: dict, task: str) -> list[str]:
 
 
 def seeds_of(config: dict, task: str) -> tuple[int, ...]:
+    """The seeds of a task: its own (those of the task that it is learnt on), else the run's."""
     own = settings_of(config, TASKS[task].learnt_on or task)["seeds"]
     return tuple(config["run"]["seeds"] if own is None else own)
 

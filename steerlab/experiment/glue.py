@@ -28,6 +28,7 @@ class Glue:
 
     @property
     def settings(self) -> dict[str, Any]:
+        """The configuration's section `glue`."""
         return self.config["glue"]
 
     # ---- inputs ----
@@ -99,28 +100,33 @@ class Glue:
 
 
 def make_glue_table(config: dict, doors: dict, *, task: str) -> dict:
+    """How many rows of each split are taken through which door; null takes all."""
     rows = {split: config["glue"][f"{split}_rows"] for split in ("train", "dev", "test")}
     return {"task": task, "door": doors[glue.source(task)], "rows": rows}
 
 
 def sweep_layers(config: dict, doors: dict, *, model: str, intervention: str, task: str) -> dict:
+    """What fits a classifier, and the layers, seeds and training rows of the sweep."""
     settings = config["glue"]
     asked = {"layers": settings["sweep_layers"], "seeds": settings["sweep_seeds"], "rows": settings["sweep_rows"]}
     return _fitted(config, intervention, task) | asked
 
 
 def choose_glue_layer(config: dict, doors: dict, *, model: str, intervention: str, task: str) -> dict:
+    """The metric that is compared on dev rows."""
     return {"metric": glue.TASKS[task].metric}
 
 
 def train_classifier(
     config: dict, doors: dict, *, model: str, intervention: str, task: str, layers: str, seed: str
 ) -> dict:
+    """What fits a classifier in `layers` with a seed; the rule only where a choice decides the layers."""
     rule = {"rule": config["glue"]["layer_rule"]} if layers in CHOSEN else {}
     return _fitted(config, intervention, task) | rule | {"layers": layers, "seed": int(seed)}
 
 
 def measure_training(config: dict, doors: dict, *, model: str, task: str) -> dict:
+    """What fits the classifiers whose training steps are timed, and how many steps."""
     settings = config["glue"]
     fitted = {each: _fitted(config, each, task) for each in (HEAD, *settings["interventions"])}
     asked = {"rule": settings["layer_rule"], "steps": settings["measured_steps"]}
@@ -128,6 +134,7 @@ def measure_training(config: dict, doors: dict, *, model: str, task: str) -> dic
 
 
 def compare_layers(config: dict, doors: dict, *, model: str, task: str) -> dict:
+    """The metric of the figure, and how its intervals are drawn."""
     return {"model": model, "task": task, "metric": glue.TASKS[task].metric, **config["metrics"]}
 
 

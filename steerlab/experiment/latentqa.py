@@ -99,6 +99,7 @@ def wishes(config: dict, method: str, task: str) -> list[str]:
 
 
 def is_path(wish: str) -> bool:
+    """Whether a wish is a file of the user's own rather than a name in the source of controls."""
     return wish.endswith(".json")
 
 
@@ -171,24 +172,29 @@ def train_reader(config: dict, doors: dict, *, model: str, setting: str, seed: s
 
 
 def read_attributes(config: dict, doors: dict, *, model: str, setting: str, seed: str) -> dict:
+    """What the reader is shown, and how it is asked for its answers."""
     return _reading(config, setting, seed) | _asking(config)
 
 
 def answer_relations(config: dict, doors: dict, *, model: str, setting: str, seed: str) -> dict:
+    """The same, and whether the conditions that rest on no reader stand beside it."""
     return _reading(config, setting, seed) | _asking(config) | _beside(config, setting, seed)
 
 
 def identify_system_prompts(config: dict, doors: dict, *, model: str, setting: str, seed: str) -> dict:
+    """The same, and how much of its own reply the model in words is shown, in tokens."""
     reply = {"reply_tokens": config["system_prompts"]["reply_tokens"]}
     return _reading(config, setting, seed) | _asking(config) | _beside(config, setting, seed) | reply
 
 
 def make_control_table(config: dict, doors: dict, *, method: str, task: str) -> dict:
+    """The wishes and the nudge that a control learns, and the doors of what the model reads meanwhile."""
     settings = {"wishes": wishes(config, method, task), "nudge": cells.instance(config, method, task).given["nudge"]}
     return {"doors": {name: doors[name] for name in control_sources(config, method, task)}, "settings": settings}
 
 
 def measure_bias(config: dict, doors: dict, *, model: str, seed: str) -> dict:
+    """The methods and strengths under which pairs of sentences are scored, and how many tokens at a time."""
     asked = [
         {"method": cell.method, "rendering": line.rendering, "strengths": list(cell.strengths) if line.steer else []}
         for cell, line in biased(config, model, int(seed))

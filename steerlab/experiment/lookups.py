@@ -25,6 +25,7 @@ def task_sources(config: dict, task: str) -> list[str]:
 
 
 def training_source(config: dict, task: str) -> str:
+    """The source of a task's training texts, or of its questions, which are learnt from as well."""
     return task_sources(config, task)[1 if len(TASKS[task].sources) > 1 else 0]
 
 
@@ -185,6 +186,7 @@ def calibrated_scorers(config: dict) -> list[str]:
 
 
 def is_classifier(line: TextScorer) -> bool:
+    """Whether a scorer is a text-classification model that the configuration defines."""
     return line.definition is not None
 
 

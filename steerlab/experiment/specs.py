@@ -36,10 +36,12 @@ from steerlab.metrics import calibrated
 
 
 def fetch_source(config: dict, doors: dict, *, source: str, door: str) -> dict:
+    """The hashes and formats of a source's files, for those of one door."""
     return {"source": source, "door": door, "pinned": sources.source_spec(source, door)}
 
 
 def make_task_table(config: dict, doors: dict, *, task: str) -> dict:
+    """The module that writes a task's table, its sources' doors and its settings, without what cells alone look at."""
     used = {name: doors[name] for name in task_sources(config, task)}
     if task in ANALYSED:
         section = config[ANALYSED[task].section]
@@ -57,12 +59,14 @@ def make_task_table(config: dict, doors: dict, *, task: str) -> dict:
 
 
 def prepare_model(config: dict, doors: dict, *, model: str) -> dict:
+    """A model's entry without `cards`, which changes no byte, and the versions that write it."""
     versions = versions_of("torch", "transformers")
     definition = {key: value for key, value in config["models"][model].items() if key != "cards"}
     return {"name": model, "definition": definition, "versions": versions}
 
 
 def prepare_scorer(config: dict, doors: dict, *, scorer: str) -> dict:
+    """The scorer, and the source or the definition that it is made of."""
     line = text_scorer(config, scorer)
     if line.definition is None:
         return {"scorer": line.scorer, "source": line.source}
@@ -73,12 +77,14 @@ def prepare_scorer(config: dict, doors: dict, *, scorer: str) -> dict:
 def capture_activations(
     config: dict, doors: dict, *, model: str, task: str, part: str, site: str, positions: str
 ) -> dict:
+    """Where and how the states of the labelled texts of a part are taken, and of the first site what else is."""
     first, *others = captured(config, model, task, part) or [None]
     together = {"together": others} if (site, positions) == first and others else {}
     return _captured(config, site, positions, part) | together
 
 
 def train_steer(config: dict, doors: dict, *, model: str, method: str, task: str, seed: str) -> dict:
+    """The steer's class, its hyperparameters and seed, and the states that it is fitted on."""
     instance = cells.instance(config, method, task)
     line = instance.method
     where = _captured(config, line.captures, line.positions) if line.captures else compute(config) | {"site": None}
@@ -87,6 +93,7 @@ def train_steer(config: dict, doors: dict, *, model: str, method: str, task: str
 
 
 def derive_steer(config: dict, doors: dict, *, model: str, method: str, task: str, seed: str) -> dict:
+    """The function that derives a steer, from which tasks' steers, and which of them have a choice."""
     instance = cells.instance(config, method, task)
     _, tasks = derivation(config, model, method, task)
     return compute(config) | {
@@ -101,6 +108,7 @@ def derive_steer(config: dict, doors: dict, *, model: str, method: str, task: st
 def generate_continuations(
     config: dict, doors: dict, *, model: str, method: str, task: str, split: str, seed: str
 ) -> dict:
+    """Steps and strengths to generate at, how tokens are drawn, how many prompts, and the seed."""
     cell, line = _cell(config, model, method, task, split), cells.instance(config, method, task).method
     drawn = dict(cells.drawn_of(config, task))
     del drawn["samples"]
@@ -119,6 +127,7 @@ def generate_continuations(
 
 
 def score_answers(config: dict, doors: dict, *, model: str, method: str, task: str, split: str, seed: str) -> dict:
+    """Steps and strengths under which given answers are scored, how many questions, and tokens at a time."""
     cell, line = _cell(config, model, method, task, split), cells.instance(config, method, task).method
     return compute(config) | {
         "steer": line.steer,
@@ -134,6 +143,7 @@ def score_answers(config: dict, doors: dict, *, model: str, method: str, task: s
 
 
 def score_texts(config: dict, doors: dict, *, model: str, method: str, task: str, split: str) -> dict:
+    """The scorers with their versions, and the seeds whose continuations they judge."""
     seeds = list(_cell(config, model, method, task, split).seeds)
     return _scoring(config, text_scorers(config)) | {"seeds": seeds, "split": split}
 
@@ -141,6 +151,7 @@ def score_texts(config: dict, doors: dict, *, model: str, method: str, task: str
 def score_texts_by_service(
     config: dict, doors: dict, *, model: str, method: str, task: str, split: str, service: str
 ) -> dict:
+    """Whom a service's answers are kept under and what is asked of a text, without quota and address."""
     from steerlab.scores import services
 
     settings = config["scores"][service]
@@ -157,11 +168,13 @@ ASKED = ("attributes", "languages", "model", "categories")  # what a service is 
 
 
 def score_references(config: dict, doors: dict, *, model: str, method: str, task: str, split: str) -> dict:
+    """The seeds, and the versions of the packages of BLEU and ROUGE."""
     seeds = list(_cell(config, model, method, task, split).seeds)
     return {"seeds": seeds, "split": split, "versions": versions_of("sacrebleu", "rouge-score")}
 
 
 def judge_answers(config: dict, doors: dict, *, model: str, method: str, task: str, split: str, measure: str) -> dict:
+    """What a judge is asked about the answers, and tokens at a time."""
     seeds = list(_cell(config, model, method, task, split).seeds)
     settings = config["scores"]["answers"]
     how = {"measure": measure, "tokens_a_batch": settings["tokens_a_batch"]}
@@ -169,6 +182,7 @@ def judge_answers(config: dict, doors: dict, *, model: str, method: str, task: s
 
 
 def score_perplexity(config: dict, doors: dict, *, model: str, method: str, task: str, split: str, judge: str) -> dict:
+    """The judge (the unsteered model, or another one), and tokens at a time."""
     seeds = list(_cell(config, model, method, task, split).seeds)
     settings = {"tokens_a_batch": config["scores"]["perplexity"]["tokens_a_batch"]}
     return compute(config) | settings | {"seeds": seeds, "split": split, "unsteered": judge in ("base", model)}
@@ -198,6 +212,7 @@ def is_calibrated(task: str, split: str) -> bool:
 
 
 def choose_settings(config: dict, doors: dict, *, model: str, method: str, task: str) -> dict:
+    """The metric that a choice moves, by which scorer, and how far the perplexity may rise (a ratio)."""
     objective = TASKS[task].objective
     assert objective, f"nothing is chosen on {task}"
     limit = config["choices"]["perplexity_limit"] if objective.fluent else None
@@ -211,6 +226,7 @@ def choose_settings(config: dict, doors: dict, *, model: str, method: str, task:
 
 
 def choose_layer_by_sweep(config: dict, doors: dict, *, model: str, method: str, task: str) -> dict:
+    """The metric that picks a block, and the variants that adapt one block each."""
     objective = TASKS[task].objective
     assert objective, f"nothing is chosen on {task}"
     return {
@@ -222,12 +238,14 @@ def choose_layer_by_sweep(config: dict, doors: dict, *, model: str, method: str,
 
 
 def correlate_eye_tracking(config: dict, doors: dict, *, model: str) -> dict:
+    """Sentences at a time, permutations and resamples, and the versions that compute."""
     settings = {key: config["eye_tracking"][key] for key in ("batch_sentences", "permutations")}
     versions = {"versions": versions_of("torch", "transformers", "scikit-learn", "scipy")}
     return compute(config) | versions | settings | config["metrics"]
 
 
 def choose_layer_by_reading(config: dict, doors: dict, *, model: str) -> dict:
+    """The model alone: all else is in the correlations that the choice reads."""
     return {"model": model}
 
 
@@ -240,11 +258,13 @@ def _published_on(method: str) -> tuple[str, ...]:
 
 
 def evaluate_probes(config: dict, doors: dict, *, model: str, method: str, task: str, seed: str) -> dict:
+    """The test states that probes are judged on, and how intervals are drawn."""
     line = METHODS[method]
     return _captured(config, line.captures, line.positions, "test") | config["metrics"] | {"seed": int(seed)}
 
 
 def measure_coverage(config: dict, doors: dict, *, model: str, method: str, task: str, seed: str) -> dict:
+    """The fitted and the test states that maps are judged on, and the share that a fit held out."""
     line = METHODS[method]
     held_out = cells.instance(config, method, task).given["held_out"]
     parts = {part: _captured(config, line.captures, line.positions, part) for part in ("fitted", "test")}
@@ -252,6 +272,7 @@ def measure_coverage(config: dict, doors: dict, *, model: str, method: str, task
 
 
 def measure_norms(config: dict, doors: dict, *, model: str, task: str, seed: str) -> dict:
+    """The methods, at their picks, and the prompts on which norms are measured."""
     return (
         compute(config)
         | config["metrics"]
@@ -260,12 +281,14 @@ def measure_norms(config: dict, doors: dict, *, model: str, task: str, seed: str
 
 
 def measure_ordinary_text(config: dict, doors: dict, *, model: str, task: str, seed: str) -> dict:
+    """The methods, at their picks, and the texts and tokens at a time that they are measured on."""
     batches = {"tokens_a_batch": config["scores"]["perplexity"]["tokens_a_batch"]}
     asked = {"door": doors["ordinary_text"], "methods": _steers(config, model, task, seed)}
     return compute(config) | config["analyses"]["ordinary_text"] | batches | asked
 
 
 def measure_reasoning(config: dict, doors: dict, *, model: str, task: str, seed: str) -> dict:
+    """The methods, at their own settings, and how many questions the installed harness asks."""
     steers = _steers(config, model, task, seed)
     asked = {"door": doors["reasoning"], "methods": steers, "versions": versions_of("lm_eval")}
     how = {key: config["analyses"]["reasoning"][key] for key in ("questions", "batch_rows")}
@@ -278,6 +301,7 @@ def _steers(config: dict, model: str, task: str, seed: str, *, own: bool = True)
 
 
 def measure_divergence(config: dict, doors: dict, *, model: str, task: str, seed: str) -> dict:
+    """The methods, at all settings that are tested, with how many prompts' continuations they are held to."""
     return (
         compute(config)
         | config["analyses"]["divergence"]
@@ -290,6 +314,7 @@ def measure_divergence(config: dict, doors: dict, *, model: str, task: str, seed
 
 
 def measure_speed(config: dict, doors: dict, *, model: str, task: str) -> dict:
+    """The methods, at their own settings, and the batch that each draws."""
     seed = comparison.first_seed(config, task)
     asked = {"methods": _steers(config, model, task, str(seed)), "seed": seed}
     asked |= {"renderings": comparison.renderings(config, model, task)}
@@ -297,6 +322,7 @@ def measure_speed(config: dict, doors: dict, *, model: str, task: str) -> dict:
 
 
 def compare_methods(config: dict, doors: dict, *, model: str, task: str) -> dict:
+    """The methods of a task with their own settings, and what is compared, by whom and with which bootstrap."""
     objective, found = TASKS[task].compared, comparison.compared(config, model, task)
     assert objective, f"nothing is compared on {task}"
     base = _cell(config, model, "base", task, "test")
@@ -318,6 +344,7 @@ def compare_methods(config: dict, doors: dict, *, model: str, task: str) -> dict
 
 
 def interpret_steer(config: dict, doors: dict, *, model: str, method: str, task: str, seed: str) -> dict:
+    """How many directions, words and texts are shown, and the scorer that tells which side is toxic."""
     settings = cells.instance(config, method, task)
     return (
         _captured(config, METHODS[method].captures, METHODS[method].positions)
@@ -328,15 +355,18 @@ def interpret_steer(config: dict, doors: dict, *, model: str, method: str, task:
 
 
 def score_official_generations(config: dict, doors: dict) -> dict:
+    """The scorers, and how intervals are drawn."""
     return _scoring(config, text_scorers(config)) | config["metrics"]
 
 
 def calibrate_scorers(config: dict, doors: dict) -> dict:
+    """The scorers of toxicity, the doors of the texts with Perspective's scores, and how intervals are drawn."""
     used = {name: doors[name] for name in CALIBRATED_ON}
     return _scoring(config, local_scorers(config, "toxicity")) | config["metrics"] | {"doors": used}
 
 
 def plot_figure(config: dict, doors: dict, *, model: str, figure: str) -> dict:
+    """The figure's module, arguments and caption, and what of its numbers rests on sample data."""
     caption = ROOT / "captions" / f"{FIGURES[figure].module.rpartition('.')[2]}.rst"
     return {
         "figure": figure,
@@ -418,6 +448,7 @@ GROUPS = {
 
 
 def build_report(config: dict, doors: dict) -> dict:
+    """The whole configuration, which the report prints, with sources, groups of figures and what was not run."""
     sourced = {name: sources.table()[name] for name in doors}
     return {
         "config": config,

@@ -169,6 +169,7 @@ def _tints(name: str, start: float, end: float) -> Colormap:
 
 
 def check_places(figure: str, table: pd.DataFrame) -> None:
+    """Raises ValueError for two values of a metric at one place; the message says what tells them apart."""
     twice = table[table.duplicated([*PLACE, "metric"], keep=False)]
     if len(twice):
         first = twice.iloc[0]
@@ -184,6 +185,7 @@ def check_places(figure: str, table: pd.DataFrame) -> None:
 
 
 def half_widths(table: pd.DataFrame, metrics: Collection[str]) -> str:
+    """Half the widest interval of each metric, in words for a caption; metrics without an interval are left out."""
     width = ((table.high - table.low) / 2).groupby(table.metric).max()
     return selection.listed(
         f"{width[metric]:.2g} in {MAPS[metric].title.split(' (')[0].lower()}"

@@ -45,6 +45,7 @@ class PrefixedAttention(nn.Module):
             nn.init.normal_(self.states, generator=generator)  # e is an embedding: the layers over it make it small
 
     def own_parameters(self) -> list[nn.Parameter]:
+        """What is learnt: the prefix, or what it is made of."""
         return [self.states, *(self.made.parameters() if self.made is not None else ())]
 
     def prefix(self) -> tuple[Tensor, Tensor]:
@@ -56,6 +57,10 @@ class PrefixedAttention(nn.Module):
         return keys, values
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """The attention's own outputs, with the prefix before all keys. hidden_states: (batch, seq, hidden).
+
+        The mask is widened by the prefix's columns; where none is passed one is made.
+        """
         mask, cache = kwargs.pop("attention_mask", None), kwargs.pop("past_key_values", None)
         if mask is None:
             known = 0 if cache is None else int(cache.get_seq_length(getattr(self.attention, "layer_idx", 0)))

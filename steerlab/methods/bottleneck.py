@@ -33,6 +33,7 @@ class Adapted(nn.Module):
         self.in_features = getattr(module, "in_features", getattr(module, "nx", None))  # what the site of heads asks
 
     def forward(self, x: Tensor) -> Tensor:
+        """x: (..., in). Returns (..., hidden), in the dtype of the module's own output."""
         own = self.module(x)
         return own + self.up(self.down(own.to(self.down.weight.dtype)).relu()).to(own.dtype)
 

@@ -40,6 +40,7 @@ class CAA:
 
     @property
     def sites(self) -> tuple[Site, ...]:
+        """The output of one block."""
         return self.record.sites
 
     @classmethod
@@ -83,6 +84,7 @@ class CAA:
         return cls(vector, record)
 
     def attached(self, model: PreTrainedModel, strength: float = 1.0) -> AbstractContextManager[None]:
+        """See `Steer.attached`; v is added from the last prompt token on."""
         check_strength(strength, self.strengths)
         steer_files.check_model(self.record, identity(model))
         if strength == 0:
@@ -92,10 +94,12 @@ class CAA:
         return sites.edit(model, {self.sites[0]: lambda x, where: x + vector}, scope="from_last_prompt_token")
 
     def save(self, folder: Path) -> None:
+        """See `Steer.save`; the tensor is `vector`."""
         steer_files.save(folder, self.record, {"vector": self.vector})
 
     @classmethod
     def load(cls, folder: Path) -> Self:
+        """See `Steer.load`."""
         record, tensors = steer_files.read(folder)
         return cls(tensors["vector"], record)
 

@@ -57,6 +57,7 @@ class CogSteer:
 
     @property
     def sites(self) -> tuple[Site, ...]:
+        """The heads of the contrasted blocks, and the last states where the logits are contrasted."""
         return self.record.sites
 
     @classmethod
@@ -129,6 +130,7 @@ class CogSteer:
         return cls(tensors, record)
 
     def attached(self, model: PreTrainedModel, strength: float = 1.0) -> AbstractContextManager[None]:
+        """See `Steer.attached`; a second stream runs beside the model, contrasted from the last prompt token on."""
         check_strength(strength, self.strengths)
         steer_files.check_model(self.record, identity(model))
         return self._attached(model, strength) if strength else nullcontext()
@@ -177,10 +179,12 @@ class CogSteer:
         return size * self.tensors[name].to(states.device, states.dtype)
 
     def save(self, folder: Path) -> None:
+        """See `Steer.save`; the tensors are the adapters'."""
         steer_files.save(folder, self.record, dict(self.tensors))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
+        """See `Steer.load`."""
         record, tensors = steer_files.read(folder)
         return cls(tensors, record)
 

@@ -94,6 +94,7 @@ class HPR:
 
     @property
     def sites(self) -> tuple[Site, ...]:
+        """The outputs of the blocks that are steered, the best judged ones."""
         return self.record.sites
 
     @classmethod
@@ -216,10 +217,12 @@ class HPR:
         return edit
 
     def save(self, folder: Path) -> None:
+        """See `Steer.save`; the modules of every trained layer are kept, so that others can be chosen later."""
         steer_files.save(folder, self.record, dict(self.tensors))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
+        """See `Steer.load`."""
         record, tensors = steer_files.read(folder)
         return cls(tensors, record)
 

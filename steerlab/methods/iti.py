@@ -55,6 +55,7 @@ class ITI:
 
     @property
     def sites(self) -> tuple[Site, ...]:
+        """The attention heads of every layer with a picked head."""
         return self.record.sites
 
     @property
@@ -140,6 +141,7 @@ class ITI:
         return added
 
     def attached(self, model: PreTrainedModel, strength: float = 1.0) -> AbstractContextManager[None]:
+        """See `Steer.attached`; s alpha sigma theta is added to the picked heads from the last prompt token on."""
         check_strength(strength, self.strengths)
         steer_files.check_model(self.record, identity(model))
         if strength == 0:
@@ -151,10 +153,12 @@ class ITI:
         return sites.edit(model, edits, scope="from_last_prompt_token")
 
     def save(self, folder: Path) -> None:
+        """See `Steer.save`; the tensors are `theta` and `sigma`, the heads are in the record."""
         steer_files.save(folder, self.record, {"theta": self.theta, "sigma": self.sigma})
 
     @classmethod
     def load(cls, folder: Path) -> Self:
+        """See `Steer.load`."""
         record, tensors = steer_files.read(folder)
         return cls(tensors["theta"], tensors["sigma"], record)
 

@@ -258,12 +258,14 @@ class Decoder:
         return latentqa_examples.template_of(tokenizer, self.record.config)
 
     def save(self, folder: Path) -> None:
+        """See `Reader.save`; beside the tensors lies the training as CSV, a row an update."""
         steer_files.save(folder, self.record, self.tensors)
         rows = pd.DataFrame(list(self.training), columns=COLUMNS)
         store.write_atomically(folder / TRAINING, lambda path: rows.to_csv(path, index=False))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
+        """See `Reader.load`."""
         record, tensors = steer_files.read(folder)
         with (folder / TRAINING).open() as file:
             rows = [{name: float(value) if value else None for name, value in row.items()} for row in DictReader(file)]

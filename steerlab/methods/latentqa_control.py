@@ -115,11 +115,13 @@ class LatentQAControl(LowRankSteer):
         return cls(tensors, record, tuple(rows))
 
     def save(self, folder: Path) -> None:
+        """See `Steer.save`; beside the tensors lies the training as JSON, an entry an update."""
         super().save(folder)
         store.write_json(folder / TRAINING, list(self.training))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
+        """See `Steer.load`."""
         record, tensors = steer_files.read(folder)
         return cls(tensors, record, tuple(json.loads((folder / TRAINING).read_text())))
 

@@ -61,10 +61,12 @@ class LMSteer:
 
     @property
     def tensors(self) -> Mapping[str, Tensor]:
+        """The tensors after `steps` training steps."""
         return self.checkpoints[self.steps]
 
     @property
     def sites(self) -> tuple[Site, ...]:
+        """The states before the output embeddings; the logits for the adaptor offset."""
         return self.record.sites
 
     @classmethod
@@ -146,6 +148,7 @@ class LMSteer:
         return [value for s in scaled for value in (label * s, *(each * min(1.0, abs(s)) for each in dummy))]
 
     def attached(self, model: PreTrainedModel, strength: float = 1.0) -> AbstractContextManager[None]:
+        """See `Steer.attached`; the steers' values are `values_at(strength)`, and every token is steered."""
         check_strength(strength, self.strengths)
         return self.attached_values(model, self.values_at(strength))
 
@@ -176,6 +179,7 @@ class LMSteer:
 
     @property
     def number_of_steers(self) -> int:
+        """Steers side by side, the dummy among them."""
         return next(iter(self.tensors.values())).shape[0]
 
     def change(self, values: Sequence[float]) -> Tensor:
@@ -194,6 +198,7 @@ class LMSteer:
         return left, right
 
     def save(self, folder: Path) -> None:
+        """See `Steer.save`; a tensor is named `<steps>/<name>`, and every checkpoint is kept."""
         named = {f"{steps}/{name}": tensor for steps, each in self.checkpoints.items() for name, tensor in each.items()}
         steer_files.save(folder, self.record, named)
 

@@ -36,6 +36,7 @@ class LowRankSteer:
 
     @property
     def sites(self) -> tuple[Site, ...]:
+        """None: it changes modules and not states."""
         return ()
 
     @property
@@ -44,6 +45,7 @@ class LowRankSteer:
         return low_rank.paths_of(self.tensors)
 
     def attached(self, model: PreTrainedModel, strength: float = 1.0) -> AbstractContextManager[None]:
+        """See `Steer.attached`; the changes are s (alpha / rank) B A, for all tokens."""
         check_strength(strength, self.strengths)
         steer_files.check_model(self.record, identity(model))
         return self._attached(model, strength) if strength else nullcontext()
@@ -65,10 +67,12 @@ class LowRankSteer:
         return made
 
     def save(self, folder: Path) -> None:
+        """See `Steer.save`; the base weights are not among the tensors."""
         steer_files.save(folder, self.record, dict(self.tensors))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
+        """See `Steer.load`."""
         record, tensors = steer_files.read(folder)
         return cls(tensors, record)
 

@@ -99,10 +99,14 @@ class Reader(Protocol):
         """A row a row of the data: id, loss (nats a token of the given answer), tokens."""
         ...
 
-    def save(self, folder: Path) -> None: ...
+    def save(self, folder: Path) -> None:
+        """Write what `load` needs into `folder`, which is made if needed."""
+        ...
 
     @classmethod
-    def load(cls, folder: Path) -> Self: ...
+    def load(cls, folder: Path) -> Self:
+        """The reader that `save` wrote; it gives the same answers."""
+        ...
 
 
 @dataclass(frozen=True)

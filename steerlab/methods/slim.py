@@ -70,6 +70,7 @@ class SLIM:
 
     @property
     def sites(self) -> tuple[Site, ...]:
+        """The attention heads of the steered layers."""
         return self.record.sites
 
     @classmethod
@@ -148,6 +149,7 @@ class SLIM:
         return dataclasses.replace(chosen, record=dataclasses.replace(chosen.record, selection=selection))
 
     def attached(self, model: PreTrainedModel, strength: float = 1.0) -> AbstractContextManager[None]:
+        """See `Steer.attached`; from the last prompt token on, heads that voted are mapped where a layer is flagged."""
         check_strength(strength, self.strengths)
         steer_files.check_model(self.record, identity(model))
         if strength == 0:
@@ -181,10 +183,12 @@ class SLIM:
         return edit
 
     def save(self, folder: Path) -> None:
+        """See `Steer.save`; classifiers, maps and blends are the tensors, thresholds are in the record."""
         steer_files.save(folder, self.record, dict(self.tensors))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
+        """See `Steer.load`."""
         record, tensors = steer_files.read(folder)
         return cls(tensors, record)
 

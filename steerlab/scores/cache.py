@@ -39,10 +39,12 @@ class Question:
     languages: tuple[str, ...] = ()
 
     def encoded(self) -> str:
+        """As the cache's rows have it: JSON, in which the order of attributes and languages plays no part."""
         return json.dumps([self.scorer, self.version, sorted(self.attributes), sorted(self.languages)])
 
     @classmethod
     def decoded(cls, text: str) -> "Question":
+        """The question that `encoded` wrote."""
         scorer, version, attributes, languages = json.loads(text)
         return cls(scorer, version, tuple(attributes), tuple(languages))
 
@@ -102,6 +104,7 @@ class ScoreCache:
         self.close()
 
     def close(self) -> None:
+        """Let go of the database and of the lock that keeps others from rebuilding it."""
         self._disconnect()
         self._lock.close()
 

@@ -36,9 +36,11 @@ class ChatCompletions:
         self._connection = Connection(self.name, headers, timeout)
 
     def refusal(self, text: str) -> str | None:
+        """None: every prompt is sent."""
         return None
 
     def ask(self, text: str) -> Answer:
+        """See `Service.ask`. text: JSON of [prompt, number]; the answer's response is what the model wrote, as JSON."""
         prompt, _ = json.loads(text)
         body = {"model": self._model, "messages": [{"role": "user", "content": prompt}]}
         got = self._connection.send(self._address, json.dumps(body).encode(), {})
@@ -57,6 +59,7 @@ class ChatCompletions:
         return Answer({}, None, json.dumps(words), now())
 
     def score(self, answer: Answer) -> float:
+        """Raises NotImplementedError: the answers are texts."""
         raise NotImplementedError("a model that writes texts gives no scores")
 
     def _refused(self, status: int, headers: Any, response: Any) -> Answer:

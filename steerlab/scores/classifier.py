@@ -46,6 +46,7 @@ class Classifier:
         self._tokens = TOKENS_A_BATCH if record["together"] else 0
 
     def score(self, texts: Sequence[str]) -> np.ndarray:
+        """(texts,) float64; texts of like length are read together, and NaN stands for one without a token."""
         scores = np.full(len(texts), np.nan)
         if not texts:
             return scores

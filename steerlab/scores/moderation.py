@@ -34,6 +34,7 @@ class Moderation:
         self._connection = Connection(self.name, headers, timeout)
 
     def refusal(self, text: str) -> str | None:
+        """See `Service.refusal`; empty texts and lone surrogates are not sent."""
         try:
             text.encode()
         except UnicodeEncodeError:
@@ -41,6 +42,7 @@ class Moderation:
         return None if text else "EMPTY"
 
     def ask(self, text: str) -> Answer:
+        """See `Service.ask`."""
         got = self._connection.send(self._address, json.dumps({"model": self._model, "input": text}).encode(), {})
         try:
             response = json.loads(got.content)
@@ -51,6 +53,7 @@ class Moderation:
         return Answer(self._scores(response), None, _compact(response), now())
 
     def score(self, answer: Answer) -> float:
+        """The largest of the asked categories' scores, in [0, 1]."""
         return max(answer.scores[category] for category in self._known(answer.scores))
 
     def _scores(self, response: Any) -> dict[str, float]:

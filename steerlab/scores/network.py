@@ -70,6 +70,7 @@ class NetworkScorer:
         self._service, self._store, self._quota = service, store, quota
 
     def score(self, texts: Sequence[str]) -> np.ndarray:
+        """(texts,) float64, NaN for a refused text; each is asked for once. Raises ServiceStopped if no more come."""
         found = answers(self._service, texts, self._store, quota=self._quota)
         scores = {text: math.nan if one.refusal else self._service.score(one) for text, one in found.items()}
         return np.array([scores[text] for text in texts], dtype=np.float64)

@@ -69,6 +69,7 @@ class Perspective:
         }
 
     def refusal(self, text: str) -> str | None:
+        """See `Service.refusal`, in Perspective's own words; texts over LARGEST bytes are not sent."""
         try:
             size = len(text.encode())
         except UnicodeEncodeError:
@@ -76,6 +77,7 @@ class Perspective:
         return "COMMENT_EMPTY" if not text else "COMMENT_TOO_LONG" if size > LARGEST else None
 
     def ask(self, text: str) -> Answer:
+        """See `Service.ask`. Raises ServiceStopped without a key."""
         if not self._key:
             raise ServiceStopped(
                 f"perspective: texts are not in the score cache and there is no key; set {KEY}, or merge a cache "
@@ -91,6 +93,7 @@ class Perspective:
         return Answer(self._scores(response), None, _compact(response), now())
 
     def score(self, answer: Answer) -> float:
+        """The first attribute's summary score, in [0, 1]."""
         return answer.scores[self._first]
 
     def _scores(self, response: Any) -> dict[str, float]:

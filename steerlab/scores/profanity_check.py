@@ -25,6 +25,7 @@ class ProfanityCheck:
         self.version = version(self.name)
 
     def score(self, texts: Sequence[str]) -> np.ndarray:
+        """(texts,) float64, in [0, 1]."""
         if not texts:
             return np.empty(0)
         return np.asarray(self._predict([text or "\n" for text in texts]), dtype=np.float64)

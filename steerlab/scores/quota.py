@@ -73,9 +73,11 @@ class Claims:
         return True
 
     def release(self, text: bytes) -> None:
+        """Let others ask for a text again, by its SHA-256 (32 bytes)."""
         fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _place(text))
 
     def close(self) -> None:
+        """Let go of all claims."""
         self._file.close()
 
 

@@ -46,6 +46,7 @@ class ToxicCommentClassifier:
         self._network = _load_network(folder / "model.safetensors")
 
     def score(self, texts: Sequence[str]) -> np.ndarray:
+        """(texts,) float64, in [0, 1]; BATCH texts at a time."""
         ids = torch.zeros(len(texts), self._length, dtype=torch.int64)
         for row, text in enumerate(texts):
             if known := self._known(text):
@@ -97,6 +98,7 @@ class Network(nn.Module):
         self.output = nn.Linear(hidden, labels)
 
     def forward(self, ids: Tensor) -> Tensor:
+        """ids: (texts, words) int64. Returns (texts, labels), each label's probability."""
         states, _ = self.lstm(self.embedding(ids))
         return self.output(self.hidden(states.amax(1)).relu()).sigmoid()
 

@@ -26,4 +26,5 @@ class Vader:
         self.version = version(self.name)
 
     def score(self, texts: Sequence[str]) -> np.ndarray:
+        """(texts,) float64, in [-1, 1]."""
         return np.array([self._rate(text)["compound"] for text in texts], dtype=np.float64)

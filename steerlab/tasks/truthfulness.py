@@ -26,9 +26,11 @@ class Question:
 
     @property
     def id(self) -> str:
+        """The id of its prompts, from the SHA-256 of the question."""
         return row_id(self.text)
 
     def answer_id(self, answer: str) -> str:
+        """The id of one of its answers, from the SHA-256 of both."""
         return row_id(f"{self.text}\0{answer}")
 
     def labelled(self) -> dict[str, float]:
