@@ -19,7 +19,7 @@ STAGES = {
     "figures": "picture, caption and its CSV",
     "report": "one page",
 }
-STEP, HEIGHT, LEFT, WIDTH, NAME = 44, 30, 34, 360, 104
+STEP, HEIGHT, LEFT, WIDTH, NAME = 44, 30, 34, 360, 112
 GREY = "#808080"  # on white and on black alike
 BOX, ON_BOX, PALE, ON_PALE = "#1f4e79", "#ffffff", "#e4ecf4", "#1c2733"
 FONT = 'font-family="system-ui, sans-serif"'

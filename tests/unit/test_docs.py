@@ -1,6 +1,7 @@
-"""The Python of docs/lm-steer.md runs as it stands there, on a tiny model under the names of the default."""
+"""The pages of docs/: the Python of docs/lm-steer.md runs as it stands there, and what pages name is there."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -8,6 +9,8 @@ import pytest
 import torch
 
 from steerlab import activations, models
+from steerlab.experiment import config
+from steerlab.experiment.registry import FIGURES
 from steerlab.methods.lm_steer import LMSteer
 from steerlab.models import ModelHandle
 from tests.workflow.project import ROOT
@@ -73,3 +76,29 @@ def anchors(page: Path) -> set[str]:
 def test_the_presets_that_a_page_names_are_there(page: str):
     for preset in re.findall(r"presets/[\w.-]+\.yaml", (ROOT / page).read_text()):
         assert (ROOT / preset).exists(), preset
+
+
+METHODS = {name: name.replace("_", "-") for name in ("lm_steer", "hpr", "slim", "cogsteer", "latentqa")}
+SECTIONS = {"eye_tracking": "cogsteer", "glue": "cogsteer"}
+SECTIONS |= dict.fromkeys(("latent_reading", "latentqa", "relations", "system_prompts"), "latentqa")
+STEERS = METHODS | dict.fromkeys(("caa", "iti", "lora"), "baselines")
+
+
+def lacking(page: str, names: Iterable[str]) -> list[str]:
+    text = (ROOT / f"docs/{page}.md").read_text()
+    return [name for name in names if not re.search(rf"\b{name}\b", text)]
+
+
+def test_the_page_of_a_method_names_every_key_of_its_configuration():
+    known = config.schema()["properties"]
+    assert set(known["steers"]["properties"]) == set(STEERS)
+    for name, page in STEERS.items():
+        assert lacking(page, known["steers"]["properties"][name]["properties"]) == [], name
+    for name, page in SECTIONS.items():
+        assert lacking(page, known[name]["properties"]) == [], name
+    assert lacking("latentqa", known["latentqa"]["properties"]["reader"]["properties"]) == []
+
+
+def test_the_page_of_a_method_names_every_figure_of_its_paper():
+    for method, page in METHODS.items():
+        assert lacking(page, [name for name, line in FIGURES.items() if line.group == method]) == [], method
