@@ -87,7 +87,8 @@ def called(program: str) -> list:
     """The different calls of a program as parameters: arguments, and the page's own configuration where it is named."""
     found = {}
     for page, command, own in every():
-        words = re.sub(r"^(?:[A-Z_]+=\S* )*(?:\.venv/bin/)?", "", command).removesuffix(" -n")
+        words = re.sub(r"^(?:[A-Z_]+=\S* )*(?:\.venv/bin/)?", "", command)
+        words = re.sub(r"^(snakemake.*?) -n\b", r"\1", words)
         if words.split()[: len(program.split())] == program.split():
             arguments = words.removeprefix(program).strip()
             if "mine.yaml" not in arguments or not page.startswith("adding-"):
