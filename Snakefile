@@ -26,7 +26,6 @@ include: "rules/report.smk"
 
 
 rule all:
-    default_target: True
     input:
         names.REPORT,
         x.metrics,

@@ -33,4 +33,5 @@ def run(*, figures: list[Path], results: Path, page: Path, spec: dict) -> None:
 
 if "snakemake" in globals():
     with job(snakemake) as j:
-        run(figures=j.inputs["figures"], results=Path("results"), page=j.outputs["page"], spec=j.spec)
+        page = j.outputs["page"]  # results/report/<temporary name>
+        run(figures=j.inputs["figures"], results=page.parents[1], page=page, spec=j.spec)

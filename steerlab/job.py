@@ -32,6 +32,7 @@ from steerlab.warm import process_stat
 log = logging.getLogger(__name__)
 
 JOBS_LOCK = ".jobs.lock"
+SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def _job(snakemake, finals: dict[str, Path], outputs: dict[str, Path]) -> tuple[
     spec = json.loads(snakemake.params.spec)
     store = Path(snakemake.config["store"])
     of_shard = {name: int(number) for name, number in snakemake.wildcards.items() if name in ("shard", "shards")}
-    stage = next(iter(finals.values())).parts[3 if of_shard else 1]  # results/shards/1-of-2/<stage>, results/<stage>
+    stage = _BEFORE_STAGE.sub("", str(next(iter(finals.values()))), count=1).partition("/")[0]
     contents = {name: content(paths) for name, paths in inputs.items()}
     work = store / stage / digest(spec, snakemake.params.get("code"), contents)
     paths = {
@@ -100,6 +101,9 @@ def _job(snakemake, finals: dict[str, Path], outputs: dict[str, Path]) -> tuple[
     }
     share = (of_shard["shard"] - 1, of_shard["shards"]) if of_shard else WHOLE
     return Job(paths, outputs, spec, store, work, snakemake.config, share), contents
+
+
+_BEFORE_STAGE = re.compile(r".*?\bresults/(?:shards/[^/]+/)?")  # a module may have a prefix
 
 
 def content(paths: str | list[str]) -> object:
@@ -149,7 +153,7 @@ def _sidecar(final: Path) -> Path:
 def _provenance(snakemake, finals: dict[str, Path], contents: dict, started: float) -> dict:
     ended, spec = time.time(), json.loads(snakemake.params.spec)
     return {
-        "rule": snakemake.rule,
+        "rule": own_name(snakemake.rule),
         "inputs": {name: described(snakemake.input[name], each) for name, each in contents.items()},
         "outputs": {name: described(str(path), content(str(path))) for name, path in finals.items()},
         "wildcards": dict(snakemake.wildcards.items()),
@@ -167,6 +171,13 @@ def _provenance(snakemake, finals: dict[str, Path], contents: dict, started: flo
         "host": platform.node(),
         "versions": versions(),
     }
+
+
+def own_name(rule: str) -> str:
+    """The name that a rule has here, of that in a project which uses this one as a module: `steering_<name>`, say."""
+    scripts = sorted((path.stem for path in SCRIPTS.glob("*.py")), key=len, reverse=True)
+    found = re.search(rf"({'|'.join(scripts)})(_shard)?", rule)
+    return found[0] if found else rule
 
 
 def versions() -> dict[str, str]:
