@@ -380,8 +380,7 @@ def _run_batches(
     for batch in order:
         sequences = [encode(tokenizer, texts[row])[:max_tokens] for row in batch]
         ids, mask = pad(sequences, side="right", pad_id=tokenizer.eos_token_id, device=model.device)
-        positions = (mask.cumsum(1) - 1).clamp(min=0)
-        with sites.without_head(model.load()):
-            states = model.load()(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False).logits
+        with sites.without_head(model.load()):  # without position_ids, so that those of pads go on, as there
+            states = model.load()(input_ids=ids, attention_mask=mask, use_cache=False).logits
         owners = torch.tensor(batch)[:, None].expand(-1, ids.shape[1] - 1)
         yield states[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), owners.flatten()

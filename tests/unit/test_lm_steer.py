@@ -253,9 +253,20 @@ def losses(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, dict[str, Tenso
     return seen
 
 
-def token_loss(model: ModelHandle, steer: LMSteer, ids: Tensor, mask: Tensor, labels: Tensor, label: float) -> float:
-    """Sum over the tokens that count of transformers' own loss, one row, with the steer at (label, 1)."""
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
+def token_loss(
+    model: ModelHandle,
+    steer: LMSteer,
+    ids: Tensor,
+    mask: Tensor,
+    labels: Tensor,
+    label: float,
+    own_positions: bool = True,
+) -> float:
+    """Sum over the tokens that count of transformers' own loss, one row, with the steer at (label, 1).
+
+    own_positions: pads have the position of the last token; else transformers', which go on.
+    """
+    positions = (mask.cumsum(1) - 1).clamp(min=0) if own_positions else None
     with steer.attached_values(model.load(), [label, 1.0]), torch.no_grad():
         # Its loss function on its logits: an edit of the logits comes too late for the loss of the forward itself.
         logits = model.load()(ids, attention_mask=mask, position_ids=positions).logits
@@ -297,7 +308,10 @@ def test_the_official_codes_loss_counts_the_pads(losses: list, family: str) -> N
     steer = steer_of(model, tensors)
     ids, mask = pad([encode(model.info.tokenizer, text) for text in TEXTS], side="right", pad_id=256)
     rows = [slice(row, row + 1) for row in range(len(TEXTS))]
-    total = sum(token_loss(model, steer, ids[row], mask[row], ids[row], label) for row, label in zip(rows, LABELS))
+    total = sum(
+        token_loss(model, steer, ids[row], mask[row], ids[row], label, own_positions=False)
+        for row, label in zip(rows, LABELS)
+    )
     assert loss == pytest.approx(total / (len(TEXTS) * (ids.shape[1] - 1)), abs=1e-5)
     assert abs(loss - masked) > 1e-3
 
