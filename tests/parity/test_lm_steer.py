@@ -95,6 +95,7 @@ def test_the_logits_of_the_adaptor(kind: str) -> None:
         with steer.attached_values(model, values):
             ours = model(ids).logits
         compare(f"LM-Steer, logits, {kind} at {values}", ours, theirs(states), 1e-5)  # the order of float32 sums
+        assert not torch.allclose(ours, model(ids).logits, atol=1e-4)
     theirs.set_value(torch.zeros(2, 2))
     with steer.attached(model, 0.0):
         compare(f"LM-Steer, logits, {kind} at strength 0", model(ids).logits, theirs(states), 1e-6)
@@ -107,7 +108,7 @@ def test_ten_steps_of_training() -> None:
         ours = fitted(texts, steps=(10,), regularization=1e-3, official_code=official_code).tensors
         for name in theirs:
             # Adam divides by a gradient's size, which carries float32's rounding into small entries.
-            compare(f"LM-Steer, {name} after ten steps", ours[name], theirs[name], 1e-3)
+            compare(f"LM-Steer, {name} after ten steps", ours[name], theirs[name], 1e-4)
 
 
 def test_pads_count_in_the_official_loss_and_with_us_as_official_code_alone() -> None:
@@ -162,9 +163,8 @@ def test_the_perplexity_over_all_tokens() -> None:
     found = definitions("LM-Steer", "experiments/evaluation/evaluate.py", "conditional_perplexity", np=np,
                         tqdm=_unwatched, torch=torch)  # fmt: skip
     texts = {"The man": [" said so", " went"], "I like": [" it", " cats and dogs"]}
-    table = pd.DataFrame([{"prompt": SimpleNamespace(text=prompt), "generations": []} for prompt in texts])
-    table["prompt"] = [_Text(text=prompt) for prompt in texts]
-    table["generations"] = [[{"text": text} for text in each] for each in texts.values()]
+    continued = [[{"text": text} for text in each] for each in texts.values()]
+    table = pd.DataFrame({"prompt": [{"text": prompt} for prompt in texts], "generations": continued})
     _, theirs = found.conditional_perplexity(table, tiny_model("gpt2"), byte_tokenizer(), device="cpu")
     rows = pd.DataFrame([{"id": prompt, "text": text} for prompt, each in texts.items() for text in each])
     prompts = pd.DataFrame({"id": list(texts), "text": list(texts)})
@@ -204,13 +204,6 @@ def _batch(model: Any, texts: pd.DataFrame) -> tuple[Tensor, Tensor, Tensor]:
     values = torch.ones(len(texts), 2)
     values[:, 0] = torch.tensor(texts.label.to_numpy())
     return read["input_ids"], read["attention_mask"], values
-
-
-class _Text(SimpleNamespace):
-    """A prompt of the official table, which is asked for by attribute and by key."""
-
-    def __getitem__(self, key: str) -> str:
-        return self.text
 
 
 class _Bar(list):
