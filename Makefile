@@ -48,7 +48,7 @@ $(VENV)/.ready: envs/requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "Python 3.11 is needed, this is " + sys.version.split()[0] + "; call make PYTHON=python3.11")'
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "python3 -m venv needs Debian's package python3-venv: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/pip install --quiet --require-hashes --no-deps -r $<
+	for turn in 1 2 3; do $(BIN)/pip install --quiet --require-hashes --no-deps -r $< && break; [ $$turn != 3 ] && sleep 20; done
 	$(BIN)/pip install --quiet $(TORCH)
 	$(BIN)/pip check
 	@touch $@
