@@ -1,5 +1,5 @@
-# In: public files, a mirror or the sample that ships with the package. Out: raw folders, and one tidy table a task; and of
-# a control, dialogs with what a reader is wished to answer about them.
+# In: public files, a mirror or the sample that ships with the package. Out: raw folders, and one tidy table a task; the
+# same with shuffled labels; and of a control, dialogs with what a reader is wished to answer about them.
 
 
 rule fetch_source:
@@ -35,6 +35,24 @@ rule make_task_table:
         code=lambda w: x.code("make_task_table", task=w.task),
     script:
         "../scripts/make_task_table.py"
+
+
+rule shuffle_labels:
+    input:
+        table=names.TABLE,
+    output:
+        shuffled=names.SHUFFLED_TABLE,
+    log:
+        names.log(names.SHUFFLED_TABLE),
+    benchmark:
+        names.benchmark(names.SHUFFLED_TABLE)
+    conda:
+        "../envs/data.yaml"
+    params:
+        spec=lambda w: x.spec("shuffle_labels", w.items()),
+        code=lambda w: x.code("shuffle_labels"),
+    script:
+        "../scripts/shuffle_labels.py"
 
 
 rule make_control_table:

@@ -264,8 +264,10 @@ class Experiment:
 
     def training_table(self, w: SimpleNamespace) -> str:
         """The table that a fit sees: of its task, or of dialogs with what a reader is wished to answer."""
-        asks = self.method(w.method).asks_reader
-        return names.CONTROL_TABLE.format(method=w.method, task=w.task) if asks else names.TABLE.format(task=w.task)
+        here = self.instance(w.method, w.task)
+        if here.method.asks_reader:
+            return names.CONTROL_TABLE.format(method=w.method, task=w.task)
+        return (names.SHUFFLED_TABLE if here.shuffled else names.TABLE).format(task=w.task)
 
     def control_input(self, w: SimpleNamespace) -> dict[str, list[str]]:
         """What a control's table is made from: raw folders by source, and the user's own files of wishes."""

@@ -22,13 +22,14 @@ class Instance:
 
     name: as it stands in file names; of: the method's name in METHODS; given: what the configuration says of it,
     without the keys of a variant alone; trained_as: the name that its steers stand under, `of` for a variant that
-    learns just what the method does.
+    learns just what the method does; shuffled: it is trained on labels that have changed places, as a control.
     """
 
     name: str
     of: str
     given: dict[str, Any]
     trained_as: str
+    shuffled: bool = False
 
     @property
     def method(self) -> Method:
@@ -83,11 +84,12 @@ def instance(config: dict, name: str, task: str) -> Instance:
     given = dict(config["steers"].get(of, {}))
     given |= given.get("by_task", {}).get(TASKS[task].swapped or TASKS[task].learnt_on or task, {})
     own = {key: value for key, value in (variant or {}).items() if key not in VARIANT_KEYS}
-    learns_alike = METHODS[of].derived_from is None and set(own) <= {"strengths"}
-    return Instance(name, of, given | own, trained_as=of if learns_alike else name)
+    shuffled = bool(variant and variant.get("shuffled_labels"))
+    learns_alike = METHODS[of].derived_from is None and set(own) <= {"strengths"} and not shuffled
+    return Instance(name, of, given | own, of if learns_alike else name, shuffled)
 
 
-VARIANT_KEYS = ("of", "models", "tasks", "split", "from")
+VARIANT_KEYS = ("of", "models", "tasks", "split", "from", "shuffled_labels")
 
 
 def by_key(config: dict) -> dict[tuple[str, str, str, str], Cell]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from steerlab.experiment import names
-from steerlab.experiment.cells import PICK, Cell, by_key, seeds_of
+from steerlab.experiment.cells import PICK, Cell, Instance, by_key, instance, seeds_of
 from steerlab.experiment.registry import METHODS, TASKS
 
 
@@ -15,9 +15,23 @@ def tasks(config: dict, model: str) -> list[str]:
 
 
 def compared(config: dict, model: str, task: str) -> list[Cell]:
-    """The test cells of all methods of a task but the unsteered model; variants have figures of their own."""
+    """The test cells of all methods of a task but the unsteered model, with those trained on shuffled labels.
+
+    Other variants have figures of their own.
+    """
     of_task = (cell for cell in by_key(config).values() if (cell.model, cell.task, cell.split) == (model, task, "test"))
-    return [cell for cell in of_task if cell.method in METHODS and cell.method != "base"]
+    others = [cell for cell in of_task if cell.method != "base"]
+    return [cell for cell in others if cell.method in METHODS or of(config, cell).shuffled]
+
+
+def of(config: dict, cell: Cell) -> Instance:
+    """The method or variant of a cell."""
+    return instance(config, cell.method, cell.task)
+
+
+def is_control(config: dict, cell: Cell) -> bool:
+    """True for a random control, and for what was trained on shuffled labels."""
+    return of(config, cell).method.is_control or of(config, cell).shuffled
 
 
 def main(cell: Cell) -> dict[str, Any]:
@@ -26,17 +40,17 @@ def main(cell: Cell) -> dict[str, Any]:
     return {"steps": cell.steps[-1], "strength": strength}
 
 
-def asked(cell: Cell, *, own: bool = False) -> dict[str, Any]:
+def asked(config: dict, cell: Cell, *, own: bool = False) -> dict[str, Any]:
     """What an analysis is told of a cell's steer: at all its settings, or at its own alone."""
     at = {"steps": list(cell.steps), "strengths": list(cell.strengths)}
     at = {"steps": [main(cell)["steps"]], "strengths": [main(cell)["strength"]]} if own else at
-    checkpoints = METHODS[cell.method].derived_from is None
+    checkpoints = of(config, cell).method.derived_from is None
     return {"method": cell.method, "chosen": cell.chosen_by is not None, "has_checkpoints": checkpoints} | at
 
 
 def renderings(config: dict, model: str, task: str) -> dict[str, str]:
     """The rendering of each compared method that changes the prompt alone."""
-    found = {cell.method: METHODS[cell.method] for cell in compared(config, model, task)}
+    found = {cell.method: of(config, cell).method for cell in compared(config, model, task)}
     return {name: line.rendering for name, line in found.items() if not line.steer}
 
 

@@ -383,7 +383,7 @@ def _impossible_layers(config: dict) -> Iterator[str]:
             )
 
 
-OF_EVERY_VARIANT = ("of", "models", "tasks", "split", "strengths")
+OF_EVERY_VARIANT = ("shuffled_labels", "of", "models", "tasks", "split", "strengths")
 # A variant is run at the steps and with the settings of its own task.
 NOT_IN_A_VARIANT = ("steps", "by_task")
 NEEDED_BY_VARIANT = {

@@ -52,7 +52,7 @@ LIKELIHOOD = "log-likelihood"  # of given answers, by the model itself
 def measured(config: dict, model: str, task: str, seed: int) -> list[cells.Cell]:
     """The test cells of a seed whose steers' effect on the model itself is measured, with their controls."""
     asked = comparison.compared(config, model, task)
-    return [cell for cell in asked if METHODS[cell.method].steer and seed in cell.seeds]
+    return [cell for cell in asked if comparison.of(config, cell).method.steer and seed in cell.seeds]
 
 
 def captured(config: dict, model: str, task: str, part: str) -> list[tuple[str, str]]:

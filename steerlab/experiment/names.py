@@ -10,6 +10,7 @@ of the labels or with another rank, these: "visible-labels0.5-rank4";
 
 RAW = "results/data/raw/{source}/{door}"
 TABLE = "results/data/{task}.parquet"
+SHUFFLED_TABLE = "results/data/shuffled/{task}.parquet"
 CONTROL_TABLE = "results/data/controls/{method}/{task}.parquet"
 MODEL = "results/models/{model}"
 SCORER = "results/scorers/{scorer}"

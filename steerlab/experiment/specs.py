@@ -58,6 +58,11 @@ def make_task_table(config: dict, doors: dict, *, task: str) -> dict:
     return {"module": TASKS[task].module, "doors": used, "settings": settings} | harness
 
 
+def shuffle_labels(config: dict, doors: dict, *, task: str) -> dict:
+    """How many labels there are to shuffle stands in the table; nothing else is asked."""
+    return {"task": task}
+
+
 def prepare_model(config: dict, doors: dict, *, model: str) -> dict:
     """A model's entry without `cards`, which changes no byte, and the versions that write it."""
     versions = versions_of("torch", "transformers")
@@ -297,7 +302,7 @@ def measure_reasoning(config: dict, doors: dict, *, model: str, task: str, seed:
 
 def _steers(config: dict, model: str, task: str, seed: str, *, own: bool = True) -> list[dict]:
     """The steers that an analysis measures, at their own settings, or at all that are tested."""
-    return [comparison.asked(cell, own=own) for cell in measured(config, model, task, int(seed))]
+    return [comparison.asked(config, cell, own=own) for cell in measured(config, model, task, int(seed))]
 
 
 def measure_divergence(config: dict, doors: dict, *, model: str, task: str, seed: str) -> dict:
@@ -326,15 +331,15 @@ def compare_methods(config: dict, doors: dict, *, model: str, task: str) -> dict
     objective, found = TASKS[task].compared, comparison.compared(config, model, task)
     assert objective, f"nothing is compared on {task}"
     base = _cell(config, model, "base", task, "test")
-    steers = [cell.method for cell in found if METHODS[cell.method].steer]
+    steers = [cell.method for cell in found if comparison.of(config, cell).method.steer]
     return {
         "cells": {cell.method: comparison.main(cell) | {"seeds": list(cell.seeds)} for cell in [base, *found]},
         "metric": objective.metric,
         "goal": objective.goal,
         "scorer": effect_label(config, task),
         "judge": judge_label(config, model),
-        "controls": [cell.method for cell in found if METHODS[cell.method].is_control],
-        "ours": [method for method in steers if task not in _published_on(method)],
+        "controls": [cell.method for cell in found if comparison.is_control(config, cell)],
+        "ours": [method for method in steers if task not in _published_on(cells.instance(config, method, task).of)],
         "kl": config["comparison"]["kl"],
         **config["metrics"],
         "model": model,

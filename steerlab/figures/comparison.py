@@ -79,7 +79,7 @@ def plot(table: pd.DataFrame) -> Figure:
     looks = _looks(table)
     entries = [_entry(method, look) for method, look in looks.items()]
     if table.control.any():
-        entries.append(marks.pooled_handle("its random control", linestyle="none", markerfacecolor="white"))
+        entries.append(marks.pooled_handle("its control", linestyle="none", markerfacecolor="white"))
     lines = -(-len(entries) // 3)
     with style.context():
         size = (style.WIDTH, _ROW * len(prices) + 0.55 + _LEGEND * lines)
@@ -144,7 +144,9 @@ def _draw(panel: Axes, rows: pd.DataFrame, price: Price, looks: Mapping[str, str
     front = _front(rows[~rows.control], price)
     panel.plot(front[:, 0], front[:, 1], color="#888888", linewidth=0.9, zorder=1)
     for row in rows.to_dict("records"):
-        steer = row["method"].removeprefix(style.RANDOM) if row["control"] else row["method"]
+        steer = (
+            row["method"].removeprefix(style.RANDOM).removeprefix(style.SHUFFLED) if row["control"] else row["method"]
+        )
         colour, at = style.colour(row["method"]), price.sign * row[price.column]
         panel.hlines(at, row["effect_low"], row["effect_high"], color=colour, linewidth=0.8, alpha=0.6, zorder=2)
         panel.plot(

@@ -59,7 +59,7 @@ LABELS = {
     "lora": "LoRA",
     "random_lora": "random directions (LoRA)",
 }
-RANDOM = "random_"  # opens the name of a method's random control
+RANDOM, SHUFFLED = "random_", "shuffled_"  # open the names of a method's controls
 _TINT = 0.5  # of a control: the share of its method's colour, the rest is white
 _SPARE_COLOURS = ("#332288", "#AA4499", "#117733", "#661100")  # of Tol's muted scheme
 
@@ -95,7 +95,8 @@ def colour(method: str) -> str:
 
 def label(method: str) -> str:
     """The method's name for readers."""
-    return LABELS.get(method, method.replace("_", " "))
+    of = method.removeprefix(SHUFFLED)
+    return LABELS.get(method, f"{LABELS[of]}, shuffled labels" if of in LABELS else method.replace("_", " "))
 
 
 def row_label(method: str, strength: float) -> str:
@@ -105,13 +106,13 @@ def row_label(method: str, strength: float) -> str:
 
 def rank(method: str) -> int:
     """The method's place in figures and tables: a random control after its steer, methods not in the table last."""
-    order = [name for known in COLOURS for name in (known, RANDOM + known)]
+    order = [name for known in COLOURS for name in (known, RANDOM + known, SHUFFLED + known)]
     return order.index(method) if method in order else len(order)
 
 
 def _controlled(method: str) -> str | None:
-    """The method of which this is the random control, unless that is in the table itself."""
-    steer = method.removeprefix(RANDOM)
+    """The method of which this is a control, unless that is in the table itself."""
+    steer = method.removeprefix(RANDOM).removeprefix(SHUFFLED)
     return steer if steer != method and steer in COLOURS and method not in COLOURS else None
 
 
