@@ -1,7 +1,5 @@
 """The effect of every method at one KL divergence from the unsteered model, the same for all: a row a method."""
 
-from collections.abc import Mapping
-
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -52,11 +50,13 @@ def plot(table: pd.DataFrame) -> Figure:
 
 
 def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, str]:
-    """level: the divergence by task; beyond: the methods that do not reach it; leaders: the methods of rank 1 with what they beat; prompts, interval, scorers."""
-    by_task = list(table.groupby("task", sort=False))
+    """level: the divergence by task; beyond: the methods that do not reach it; leaders: the methods of rank 1 with what
+    they beat; prompts, interval, scorers; controls; empty where there is nothing to say."""
+    by_task = [(str(task), rows) for task, rows in table.groupby("task", sort=False)]
+    ranked = [(task, rows) for task, rows in by_task if not rows.control.all()]
     return {
         "level": "; ".join(f"{task}: {rows.kl_level.iloc[0]:.3g}" for task, rows in by_task),
-        "leaders": "; ".join(_leader(task, rows) for task, rows in by_task),
+        "leaders": "; ".join(_leader(task, rows) for task, rows in ranked),
         "beyond": "; ".join(f"{task}: {rows.beyond.iloc[0]}" for task, rows in by_task if _said(rows.beyond.iloc[0])),
         "prompts": "; ".join(f"{task}: {selection.counted(rows.n, 'prompt')}" for task, rows in by_task),
         "interval": selection.interval(confidence, "prompts"),
@@ -88,7 +88,7 @@ def _said(text: object) -> bool:
 
 
 def _leader(task: str, rows: pd.DataFrame) -> str:
-    best: Mapping = rows[rows["rank"] == 1].iloc[0]
+    best = rows[rows["rank"] == 1].iloc[0]
     value, low, high = (f"{best[end]:+.3g}".replace("-", "−") for end in ("value", "low", "high"))
     beats = f", told from {best['beats']}" if _said(best["beats"]) else ", told from no other"
     return f"on {task} {style.label(best['method'])} ({value} [{low}, {high}]{beats})"

@@ -46,12 +46,12 @@ def effects(values: pd.DataFrame, goal: Literal["lower", "raise"]) -> pd.DataFra
     The columns are (method, steps, strength), the prompts those that every setting has.
     Raises ValueError where there is no such prompt, or no unsteered model.
     """
-    counted = values[values.denominator > 0]
+    counted = values[values.denominator > 0].sort_values([*SETTING, "id", "seed"])  # sums go by the order
     of_prompt = (counted.numerator / counted.denominator).groupby([counted[name] for name in (*SETTING, "id")]).mean()
     table = of_prompt.unstack(SETTING).dropna()
     if table.empty or "base" not in table.columns.get_level_values("method"):
         raise ValueError("comparison: no prompt was asked of all methods and the unsteered model; give them the same")
-    base = table["base"].iloc[:, 0]
+    base = table["base"].iloc[:, 0]  # pyright: ignore[reportCallIssue, reportArgumentType]
     change = table.drop(columns="base", level="method").sub(base, axis=0)
     return change if goal == "raise" else -change
 
@@ -129,29 +129,29 @@ def _at_equal_divergence(
 ) -> tuple[float, pd.DataFrame]:
     """The level, and (prompts, methods that reach it) effects there."""
     curves = {name: _curve(effect[name], name, apart) for name in dict.fromkeys(effect.columns.get_level_values(0))}
-    reach = {name: points[-1][0] ** 2 for name, points in curves.items() if len(points) > 1}
-    asked = [reach[name] for name in reach if name not in controls]
+    reach = {name: points[-1][0] for name, points in curves.items() if len(points) > 1}
+    asked = sorted(most for name, most in reach.items() if name not in controls)
     if level is None:
-        level = float(np.quantile(asked, 1 - REACHED_BY, method="lower")) if asked else float("nan")
-    there = {name: _between(curves[name], level**0.5) for name, most in reach.items() if most >= level}
+        level = asked[int((1 - REACHED_BY) * len(asked))] if asked else float("nan")
+    there = {name: _between(curves[name], level) for name, most in reach.items() if most >= level}
     return level, pd.DataFrame(there, index=effect.index)
 
 
 def _curve(settings: pd.DataFrame, name: str, apart: Mapping) -> list[tuple[float, Array]]:
-    """(root of the divergence, effects of all prompts) from the unsteered model on, of the strengths above 0."""
+    """(divergence, effects of all prompts) from the unsteered model on, of the strengths that are not below 0."""
     points = [(0.0, np.zeros(len(settings)))]
     for steps, strength in settings.columns:
-        if (found := apart.get((name, steps, strength))) and strength >= 0:
-            points.append((found["kl"] ** 0.5, settings[steps, strength].to_numpy()))
+        if (found := apart.get((name, steps, strength))) and strength >= 0:  # pyright: ignore[reportOperatorIssue]
+            points.append((found["kl"], settings[steps, strength].to_numpy()))
     return sorted(points, key=lambda point: point[0])
 
 
-def _between(points: list[tuple[float, Array]], at: float) -> Array:
-    """The curve at a place that it reaches."""
-    for (left, low), (right, high) in zip(points, points[1:]):
-        if at <= right:
-            return low if right == left else low + (at - left) / (right - left) * (high - low)
-    return points[-1][1]
+def _between(points: list[tuple[float, Array]], level: float) -> Array:
+    """The curve at a divergence that it reaches, straight over the root between two points."""
+    (left, low), (right, high) = next(pair for pair in zip(points, points[1:]) if level <= pair[1][0])
+    if left == right:
+        return low
+    return low + (level**0.5 - left**0.5) / (right**0.5 - left**0.5) * (high - low)
 
 
 # ---- ranks ----
@@ -169,7 +169,8 @@ def _with_ranks(table: pd.DataFrame, ranked: pd.DataFrame, setting: str, how: Ma
     drawn = _means(values, how)
     tail = (1 - how["confidence"]) / 2
     ranks = _ranks(values.mean(0)[None])[0]
-    low, high = np.quantile(_ranks(drawn), [tail, 1 - tail], axis=0)
+    low, high = np.quantile(_ranks(drawn), [tail, 1 - tail], axis=0, method="inverted_cdf")
+    low, high = np.minimum(low, ranks), np.maximum(high, ranks)  # what was observed is a resample
     zero = np.zeros((len(drawn), 1))
     beside, all_drawn = [*names, "base"], np.hstack([drawn, zero])
     all_values = np.hstack([values, np.zeros((len(values), 1))])
@@ -195,16 +196,21 @@ def _with_ranks(table: pd.DataFrame, ranked: pd.DataFrame, setting: str, how: Ma
 
 
 def _means(values: Array, how: Mapping) -> Array:
-    """(resamples, methods): means over prompts that are drawn for all methods together."""
+    """(resamples, methods): means over prompts that are drawn for all methods together.
+
+    One row of NaN where there is one prompt, which says nothing about other prompts.
+    """
     n = len(values)
+    if n == 1:
+        return np.full_like(values, np.nan)
     # einsum, not a product of matrices: its sums do not depend on the number of threads.
     parts = [np.einsum("rn,nm->rm", times, values) / n for times in bootstrap.draws(n, how["resamples"], how["seed"])]
     return np.concatenate(parts)
 
 
 def _ranks(means: Array) -> Array:
-    """Ranks from 1, the largest first, along the last axis."""
-    return 1.0 + (means[:, None, :] > means[:, :, None]).sum(-1)
+    """Ranks from 1, the largest first, along the last axis; equal ones share the better rank."""
+    return np.where(np.isnan(means), np.nan, 1.0 + (means[:, None, :] > means[:, :, None]).sum(-1))
 
 
 def _p(apart: Array) -> float:
@@ -220,20 +226,23 @@ def _with_perplexity(table: pd.DataFrame, values: pd.DataFrame | None, how: Mapp
     """The perplexity over the unsteered model's on the same prompts; both are sums over prompts, drawn together."""
     if values is None or values.empty:
         return table
-    sums = values.groupby([*SETTING, "id"])[["numerator", "denominator"]].sum()
-    base = sums.loc["base"].droplevel(["steps", "strength"])
+    counts = ["numerator", "denominator"]
+    ordered = values.sort_values([*SETTING, "id", "seed"])  # sums go by the order
+    base = ordered[ordered.method == "base"].groupby("id")[counts].sum()
+    sums = {name: rows.groupby("id")[counts].sum() for name, rows in ordered.groupby(SETTING)}
     for row in table.index[table.setting != EQUAL]:
-        name = tuple(table.loc[row, SETTING])
-        if name in sums.index.droplevel("id"):
-            both = sums.loc[name].join(base, lsuffix="", rsuffix="_base", how="inner")
-            columns = [both[column] for column in ("numerator", "denominator", "numerator_base", "denominator_base")]
+        own = sums.get(tuple(table.loc[row, SETTING]))
+        if own is not None:
+            both = own.join(base, rsuffix="_base", how="inner")
+            columns = [both[f"{count}{of}"] for of in ("", "_base") for count in counts]
             _put(table, row, _estimated("perplexity_ratio", bootstrap.of_sums(columns, _ratio, **how)))
     return table
 
 
 def _ratio(sums: Array) -> Array:
     """Of two quotients. sums: (..., 4), the numerators and denominators of both."""
-    return sums[..., 0] / sums[..., 1] / (sums[..., 2] / sums[..., 3])
+    with np.errstate(divide="ignore", invalid="ignore"):  # a resample in which nothing counts has no value
+        return sums[..., 0] / sums[..., 1] / (sums[..., 2] / sums[..., 3])
 
 
 def _with_accuracy(table: pd.DataFrame, questions: pd.DataFrame | None, how: Mapping) -> pd.DataFrame:
