@@ -233,7 +233,7 @@ def _with_perplexity(table: pd.DataFrame, values: pd.DataFrame | None, how: Mapp
     for row in table.index[table.setting != EQUAL]:
         own = sums.get(tuple(table.loc[row, SETTING]))
         if own is not None:
-            both = own.join(base, rsuffix="_base", how="inner")
+            both = own.join(base.add_suffix("_base"), how="inner")
             columns = [both[f"{count}{of}"] for of in ("", "_base") for count in counts]
             _put(table, row, _estimated("perplexity_ratio", bootstrap.of_sums(columns, _ratio, **how)))
     return table
