@@ -266,12 +266,18 @@ def test_the_model_is_as_it_was_afterwards() -> None:
         assert torch.equal(model(ids).logits, before)
 
 
+def at_picks(*methods: str) -> list[dict]:
+    """What an analysis is told of steers that are at their picks."""
+    about = {"steps": ["pick"], "strengths": ["pick"], "chosen": True, "has_checkpoints": False}
+    return [{"method": method} | about for method in methods]
+
+
 def test_the_script_reads_steers_and_picks_in_the_order_of_their_names(table, tmp_path) -> None:
     steers, choices = [tmp_path / "one", tmp_path / "two"], [tmp_path / "one.json", tmp_path / "two.json"]
     for folder, choice, strength in zip(steers, choices, (1.0, 0.5)):
         caa().save(folder)
         choice.write_text(json.dumps({"pick": {"steps": 0, "strength": strength}}))
-    spec = COMPUTE | {"methods": ["caa", "random_caa"], "resamples": 20, "confidence": 0.95}
+    spec = COMPUTE | {"methods": at_picks("caa", "random_caa"), "resamples": 20, "confidence": 0.95}
     out = tmp_path / "norms.csv"
     measure_norms.run(model=handle("llama").folder, table=table, steers=steers, choices=choices, norms=out, spec=spec)
     written = pd.read_csv(out)

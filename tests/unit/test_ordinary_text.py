@@ -29,7 +29,7 @@ from steerlab.figures import captions, style
 from steerlab.figures import ordinary_text as figure
 from steerlab.sites import Site
 from tests.laws.subjects import handle
-from tests.unit.test_analyses_hpr import caa
+from tests.unit.test_analyses_hpr import at_picks, caa
 from tests.workflow.project import ROOT
 
 TOKENS = 12
@@ -178,8 +178,9 @@ def test_the_script_reads_steers_picks_and_texts(tmp_path: Path) -> None:
     for folder, choice, strength in zip(steers, choices, (1.0, 0.5)):
         caa().save(folder)
         choice.write_text(json.dumps({"pick": {"steps": 0, "strength": strength}}))
-    spec = {"device": "cpu", "dtype": "float32", "attention": "sdpa", "methods": ["caa", "random_caa"]}
-    spec |= {"door": "sample", "texts": 3, "tokens": 64, "tokens_a_batch": 128}
+    spec = {"device": "cpu", "dtype": "float32", "attention": "sdpa"}
+    spec |= {"methods": at_picks("caa", "random_caa"), "door": "sample", "texts": 3, "tokens": 64}
+    spec |= {"tokens_a_batch": 128}
     out = tmp_path / "texts.csv"
     measure_ordinary_text.run(
         model=handle("llama").folder, source=SAMPLE, steers=steers, choices=choices, texts=out, spec=spec
@@ -223,13 +224,13 @@ def test_the_spec_changes_with_what_changes_the_bytes(changes: dict) -> None:
     assert asked(metrics={"resamples": 20}).spec("measure_ordinary_text", AT) == spec
 
 
-def test_the_spec_names_the_methods_with_a_pick_in_the_order_of_their_steers() -> None:
+def test_the_spec_names_the_methods_with_a_steer_in_the_order_of_their_steers() -> None:
     x = asked()
-    spec = json.loads(x.spec("measure_ordinary_text", AT))
+    named = [one["method"] for one in json.loads(x.spec("measure_ordinary_text", AT))["methods"]]
     w = type("Wildcards", (), dict(AT))
     paths = x.measured_steers(w)["steers"]
-    assert [Path(path).parts[-3] for path in paths] == spec["methods"] and "random_slim" in spec["methods"]
-    assert "base" not in spec["methods"] and "instructed" not in spec["methods"]
+    assert [Path(path).parts[-3] for path in paths] == named and "random_slim" in named
+    assert "base" not in named and "instructed" not in named
 
 
 @pytest.mark.parametrize(

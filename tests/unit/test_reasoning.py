@@ -25,7 +25,7 @@ from steerlab.figures import reasoning as figure
 from steerlab.likelihood import log_likelihoods
 from steerlab.models import encode
 from tests.laws.subjects import fitted, handle
-from tests.unit.test_analyses_hpr import caa
+from tests.unit.test_analyses_hpr import at_picks, caa
 from tests.unit.test_ordinary_text import asked
 from tests.workflow.project import ROOT
 
@@ -141,8 +141,8 @@ def test_the_script_reads_steers_picks_and_questions(tmp_path: Path) -> None:
     for folder, choice, strength in zip(steers, choices, (1.0, 0.5)):
         caa().save(folder)
         choice.write_text(json.dumps({"pick": {"steps": 0, "strength": strength}}))
-    spec = {"device": "cpu", "dtype": "float32", "attention": "sdpa", "methods": ["caa", "random_caa"]}
-    spec |= {"door": "sample", "questions": 3, "batch_rows": 4}
+    spec = {"device": "cpu", "dtype": "float32", "attention": "sdpa"}
+    spec |= {"methods": at_picks("caa", "random_caa"), "door": "sample", "questions": 3, "batch_rows": 4}
     out = tmp_path / "questions.csv"
     measure_reasoning.run(
         model=handle("llama").folder, source=SAMPLE, steers=steers, choices=choices, questions=out, spec=spec
@@ -156,22 +156,23 @@ AT = [("model", "smollm2-135m-instruct"), ("task", "toxicity"), ("seed", "0")]
 FIGURE = [AT[0], ("figure", "reasoning")]
 
 
-def test_the_source_is_asked_for_where_cogsteer_is_and_nowhere_else() -> None:
+def test_the_source_is_asked_for_where_several_methods_are_and_the_figure_where_cogsteer_is() -> None:
     assert asked().doors["reasoning"] == "sample"
-    without = {"methods": ["base", "lm_steer", "random_lm_steer"], "variants": []}
-    for run in (without, {"tasks": ["truthfulness"], "variants": []}):
+    two, one = ({"methods": ["base", "lm_steer", *more], "variants": []} for more in (["random_lm_steer"], []))
+    for run in (two, {"tasks": ["truthfulness"], "variants": []}, one):
         x = asked(run=run)
-        assert "reasoning" not in x.doors and not [path for path in x.figures() if "reasoning" in path]
+        assert ("reasoning" in x.doors) is (run is not one)
+        assert not [path for path in x.figures() if "reasoning" in path]
 
 
-def test_the_figure_is_drawn_from_a_file_a_seed_of_the_methods_with_a_pick() -> None:
+def test_the_figure_is_drawn_from_a_file_a_seed_of_the_methods_with_a_steer() -> None:
     w = type("Wildcards", (), dict(FIGURE))
     for seeds in (1, 2, None):
         x = asked(analyses={"reasoning": {"questions": 12, "seeds": seeds}})
         of = x.config["run"]["seeds"][:seeds]
         files = [f"results/analyses/smollm2-135m-instruct/reasoning/toxicity/{seed}.csv" for seed in of]
         assert x.figure_input(w) == {"questions": files}
-    methods = json.loads(x.spec("measure_reasoning", AT))["methods"]
+    methods = [one["method"] for one in json.loads(x.spec("measure_reasoning", AT))["methods"]]
     steers = x.measured_steers(type("Wildcards", (), dict(AT)))["steers"]
     assert [Path(path).parts[-3] for path in steers] == methods and {"cogsteer", "random_cogsteer"} < set(methods)
 
