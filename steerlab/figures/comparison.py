@@ -100,12 +100,13 @@ def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, s
     """prompts, interval, scorers, judge; effects: of the methods that are told from the unsteered model after Holm's
     correction; ours: those on tasks that their paper does not have; controls, timed; empty where there is nothing to
     say."""
+    by_task = list(table.groupby("task", sort=False))
     ranked = table[~table.control]
     told = ranked[ranked.p_base < 1 - confidence]
     return {
-        "prompts": "; ".join(f"{task}: {selection.counted(rows.n, 'prompt')}" for task, rows in table.groupby("task")),
+        "prompts": "; ".join(f"{task}: {selection.counted(rows.n, 'prompt')}" for task, rows in by_task),
         "interval": selection.interval(confidence, "prompts"),
-        "scorers": "; ".join(f"{task} by {rows.scorer.iloc[0]}" for task, rows in table.groupby("task", sort=False)),
+        "scorers": "; ".join(f"{task} by {rows.scorer.iloc[0]}" for task, rows in by_task),
         "judge": selection.listed(table.judge.unique()),
         "effects": "; ".join(_effect(row) for row in told.to_dict("records")),
         "ours": "; ".join(
@@ -172,5 +173,5 @@ def _price_axis(panel: Axes, table: pd.DataFrame, price: Price) -> None:
     panel.set_ylabel(price.label)
     if price.root:
         panel.set_yscale("function", functions=(lambda y: np.sqrt(np.maximum(y, 0)), np.square))
-        panel.set_ylim(0, 1.1 * table[price.column].max())
+        panel.set_ylim(0, 1.1 * table[price.column].max() or 1.0)
     panel.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
