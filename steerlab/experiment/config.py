@@ -289,7 +289,8 @@ def _impossible_cells(config: dict) -> Iterator[str]:
             own = settings_of(config, task)["methods"]
             asked = own and [*own, *beside(config, task)]
             if asked and method in asked and parent not in asked:
-                yield f"tasks.{task}.methods: {method} is made from {parent}, which is not there; add it"
+                key = "methods" if method in own else "beside"
+                yield f"tasks.{task}.{key}: {method} is made from {parent}, which is not there; add it"
 
 
 def _impossible_questions(config: dict) -> Iterator[str]:

@@ -121,7 +121,7 @@ def test_axes_have_readable_labels(name, table):
     figure = MODULES[name].plot(table)
     for panel in figure.axes:
         sizes = [tick.get_fontsize() for tick in (*panel.get_xticklabels(), *panel.get_yticklabels())]
-        assert min(sizes) >= 8
+        assert all(size >= 8 for size in sizes)
     assert figure.get_figwidth() == style.WIDTH
 
 
@@ -219,10 +219,9 @@ def test_no_distance_at_all_can_be_drawn():
 def test_the_caption_tells_effects_controls_times_and_what_is_this_projects_own():
     text, plain = caption("comparison", BOTH["comparison"]), caption("comparison", PLAIN["comparison"])
     assert "Told from the unsteered model" in text and "No method is told" in plain
-    assert "LM-Steer on toxicity +0.388 [" in text and "CogSteer on toxicity" not in text
-    assert f"this project's: toxicity: {style.label('caa')} and {style.label('instructed')}." in text.replace(
-        f"{style.label('instructed')} and {style.label('caa')}", f"{style.label('caa')} and {style.label('instructed')}"
-    )
+    assert "LM-Steer on toxicity +0.387 [" in text and "CogSteer on toxicity" not in text
+    own = f"{style.label('instructed')} and {style.label('caa')}"
+    assert f"this project's: toxicity: {own}." in text
     assert "toxicity: 8 prompts; truthfulness: 8 prompts; toxicity by a classifier; truthfulness by log" in text
     for said in ("Hollow marks", "time a token", "On these tasks no paper"):
         assert said in text and said not in plain

@@ -174,8 +174,14 @@ def test_p_values_are_held_by_holm_over_all_pairs_and_the_unsteered_model(column
 
 
 def test_no_p_value_is_below_what_the_resamples_can_tell():
-    _, pairs = compared([[0.5, 0.6, 0.7, 0.8]], resamples=99)
-    assert pairs.p.to_list() == [0.02]
+    _, pairs = compared([[0.5, 0.6, 0.7, 0.8]], resamples=999)
+    assert pairs.p.to_list() == [0.002]
+
+
+@pytest.mark.parametrize("methods", [1, 4, 12])
+def test_few_resamples_tell_methods_apart_however_many_there_are(methods):
+    _, pairs = compared([[0.5 + place, 0.6 + place] for place in range(methods)], resamples=10, confidence=0.95)
+    assert (pairs.p_holm < 0.05 / 9).all()
 
 
 def test_one_prompt_says_nothing_about_others():
