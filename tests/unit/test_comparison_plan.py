@@ -1,4 +1,4 @@
-"""What a configuration asks of the comparison of all methods: cells beside, files that it is made from, what is said."""
+"""What a configuration asks of the comparison of all methods: cells beside, the files it is made from, what is said."""
 
 import copy
 import json

@@ -96,7 +96,9 @@ OF_ANSWERS = ["scores/*/truthfulness/test/perplexity-base.parquet"]  # of all me
 OF_BASE_ANSWERS = ["scores/*/base/truthfulness/test/perplexity-base.parquet"]
 PROBES = ["analyses/tiny-llama/hpr/truthfulness/probes-0.csv"]
 ORDINARY_TEXT = ["analyses/tiny-llama/ordinary_text/truthfulness/0.csv"]
-REASONING = ["analyses/tiny-llama/reasoning/toxicity/0.csv"]
+REASONING = ["analyses/tiny-llama/reasoning/*/0.csv"]
+DIVERGENCE = ["analyses/tiny-llama/divergence/*/0.csv"]
+COMPARISON = ["metrics/tiny-llama/comparison/*.csv"]
 
 # They take the intervals themselves.
 LATENT = [
@@ -161,6 +163,7 @@ LEAVES = {
     "tasks.toxicity.source": ("nontoxic_prompts", ["data/raw/nontoxic_prompts/url"]),
     "tasks.toxicity.seeds": ([0], REPORT),
     "tasks.toxicity.methods": (["base", "lm_steer", "cogsteer"], [*REASONING, "figures/tiny-llama/toxicity.svg"]),
+    "tasks.toxicity.beside": (["latentqa"], ["data/controls/latentqa/toxicity.parquet"]),
     "tasks.toxicity.prompts.dev": (5, TOXICITY),
     "tasks.toxicity.prompts.test": (5, TOXICITY),
     "tasks.toxicity.comments": (11, TOXICITY),
@@ -168,6 +171,7 @@ LEAVES = {
     "tasks.sentiment.source": ("sentiment_prompts", REPORT),
     "tasks.sentiment.seeds": ([0, 1, 2], ["steers/*/sentiment/2", "generations/*/base/sentiment/test/2.parquet"]),
     "tasks.sentiment.methods": (["base"], REPLICATION),
+    "tasks.sentiment.beside": (["cogsteer"], ["steers/tiny-llama/cogsteer/sentiment/0"]),
     "tasks.sentiment.prompts.test": (3, SENTIMENT),
     "tasks.sentiment.texts": (20, SENTIMENT),
     "tasks.sentiment.wording": ("Be glad. {text}", SENTIMENT),
@@ -177,6 +181,7 @@ LEAVES = {
         ["base", "hpr", "slim"],
         ["analyses/tiny-llama/norms/*", *ORDINARY_TEXT, "figures/tiny-llama/truthfulness.svg"],
     ),
+    "tasks.truthfulness.beside": (["cogsteer"], ["steers/tiny-llama/cogsteer/truthfulness/0"]),
     "tasks.truthfulness.prompts.dev": (2, TRUTHFULNESS),
     "tasks.truthfulness.prompts.test": (3, TRUTHFULNESS),
     "tasks.truthfulness.questions": (4, TRUTHFULNESS),
@@ -352,6 +357,11 @@ LEAVES = {
     "analyses.reasoning.questions": (3, REASONING),
     "analyses.reasoning.seeds": (2, REPORT),  # there is one
     "analyses.reasoning.batch_rows": (8, REASONING),
+    "analyses.divergence.prompts": (2, DIVERGENCE),
+    "analyses.speed.tokens": (2, ["analyses/tiny-llama/speed/*.csv"]),
+    "analyses.speed.rows": (8, REPORT),  # the tiny preset measures no time
+    "analyses.speed.turns": (2, REPORT),
+    "comparison.kl": (0.5, COMPARISON),
     "eye_tracking.corpora": (["provo"], EYE_TRACKING),
     "eye_tracking.sentences": (5, EYE_TRACKING),
     "eye_tracking.batch_sentences": (3, READING),
@@ -435,8 +445,8 @@ LEAVES = {
     "glue.prefix.learning_rate": (0.01, REPORT),
     "glue.adaption_prompt.length": (3, REPORT),
     "glue.adaption_prompt.learning_rate": (0.01, REPORT),
-    "metrics.resamples": (60, MEASURED + PROBES + COVERAGE + READING + COMPARED + LATENT),
-    "metrics.confidence": (0.9, MEASURED + PROBES + COVERAGE + READING + COMPARED + LATENT),
+    "metrics.resamples": (60, MEASURED + PROBES + COVERAGE + READING + COMPARED + LATENT + COMPARISON),
+    "metrics.confidence": (0.9, MEASURED + PROBES + COVERAGE + READING + COMPARED + LATENT + COMPARISON),
 }
 # What must change with a leaf, so that the configuration can be run.
 WITH = {
@@ -527,7 +537,7 @@ MODULES = {
     "steerlab/metrics/bootstrap.py": [
         *MEASURED, *CALIBRATION, *PROBES, *COVERAGE, *READING, *GLUE_CHOICE, *figures(*OF_READERS, "control_bias"),
     ],
-    "steerlab/metrics/ranks.py": READING,
+    "steerlab/metrics/ranks.py": READING + COMPARISON,
     "steerlab/analyses/word_states.py": READING,
     "steerlab/tasks/eye_tracking.py": EYE_TRACKING,
     "steerlab/tasks/latent_reading.py": LATENT_READING,
@@ -541,6 +551,12 @@ MODULES = {
     "steerlab/analyses/ordinary_text.py": ORDINARY_TEXT,
     "steerlab/analyses/reasoning.py": REASONING,
     "steerlab/analyses/steered.py": ["analyses/*/norms/*", *ORDINARY_TEXT, *REASONING, *BIASED],
+    "steerlab/analyses/divergence.py": DIVERGENCE,
+    "steerlab/analyses/speed.py": [],
+    "steerlab/metrics/comparison.py": COMPARISON,
+    "steerlab/figures/comparison.py": figures("comparison", "equal_kl"),
+    "steerlab/figures/equal_kl.py": figures("equal_kl"),
+    "scripts/compare_methods.py": COMPARISON,
     "steerlab/harness.py": REASONING,
     "steerlab/metrics/calibrated.py": [*METRICS, *CALIBRATION, *figures(*CALIBRATED)],
     "steerlab/analyses/calibration.py": [],
