@@ -7,6 +7,7 @@ it over a person's lines. Lines that begin with ### are commands, see `HELP`.
 import math
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
+from itertools import islice
 from typing import Any
 from unicodedata import category
 
@@ -15,6 +16,7 @@ import torch
 from jinja2 import TemplateError
 
 from steerlab import sites
+from steerlab.decoding import prefill
 from steerlab.generations import sample_tokens, stop_ids
 from steerlab.methods.protocol import Steer
 from steerlab.models import ModelHandle, Tokenizer, encode, in_chat
@@ -158,21 +160,9 @@ class Chat:
 
     def _tokens(self, prompt: list[int]) -> Generator[int]:
         """The tokens of an answer, up to and without the end of the sequence; raises FloatingPointError."""
-        model: Any = self.handle.load()
-        stops = stop_ids(model, self.handle.info.tokenizer)
-        ids, cache = torch.tensor([prompt], device=model.device), None
-        mask = torch.ones_like(ids)
-        for _ in range(self.max_new_tokens):
-            with torch.no_grad(), sites.prompt(model, [len(prompt)], mask):
-                output = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            cache, logits = output.past_key_values, output.logits[:, -1]
-            if not logits.amax().isfinite():
-                raise FloatingPointError("the logits are not finite; use a lower strength")
-            drawn = torch.tensor([self.draws.random()], dtype=torch.float64, device=model.device)
-            ids = sample_tokens(logits, drawn, temperature=self.temperature, top_p=1.0)[:, None]
-            if int(ids) in stops:
-                return
-            yield int(ids)
+        model, tokenizer = self.handle.load(), self.handle.info.tokenizer
+        how = {"max_new_tokens": self.max_new_tokens, "temperature": self.temperature}
+        return stream(model, tokenizer, prompt, iter(self.draws.random, None), **how)
 
 
 def converse(chat: Chat, lines: Iterable[str]) -> None:
@@ -190,6 +180,43 @@ def converse(chat: Chat, lines: Iterable[str]) -> None:
             chat.write(f"{chat.command(line)}\n")
         except ValueError as error:
             chat.write(f"{_one_line(error)}\n")
+
+
+def stream(
+    model: Any,
+    tokenizer: Tokenizer,
+    prompt: Sequence[int],
+    draws: Iterable[float],
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float = 1.0,
+) -> Generator[int]:
+    """The tokens that continue a prompt, each as soon as it is drawn, up to and without the end of the sequence.
+
+    prompt: token ids, one at least; draws: a number in [0, 1) a token, max_new_tokens of them at least; with those of
+    `generations.uniforms` the tokens are those of `generations.generate`. Inside `sites.edit` they are steered.
+    Raises FloatingPointError if the logits cease to be finite.
+    """
+    stops = stop_ids(model, tokenizer)
+    ids = torch.tensor([prompt], device=model.device)
+    mask = torch.ones_like(ids)
+    after: Any = None
+    token: Any = None
+    for draw in islice(draws, max_new_tokens):
+        # Step by step, as whoever takes the tokens is not to find gradients switched off in between.
+        with torch.no_grad(), sites.prompt(model, [len(prompt)], mask):
+            if after is None:
+                logits, after = prefill(model, ids, mask, samples=1, new_tokens=max_new_tokens)
+            else:
+                logits = after(token)
+            if not logits.amax().isfinite():
+                raise FloatingPointError("the logits are not finite; use a lower strength")
+            drawn = torch.tensor([draw], dtype=torch.float64, device=model.device)
+            token = sample_tokens(logits, drawn, temperature=temperature, top_p=top_p)
+        if int(token) in stops:
+            return
+        yield int(token)
 
 
 NEXT_QUESTION = "\nQ:"

@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 from steerlab import audit_command, experiment, latentqa_commands, latentqa_data, mirror, plan_command, watch
+from steerlab.demo import command as demo
 from steerlab.terminal import add_where, be_quiet, one_line, write
 
 CONFIG = Path("config.yaml")
@@ -39,6 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     _add_evaluate(commands.add_parser("evaluate", help="a model, steered or not, on tasks of lm-evaluation-harness"))
     _add_chat(commands.add_parser("chat", help="ask a model and see its answers without and with a steer"))
+    demo.add(
+        commands.add_parser("demo", help="a local page: a model's continuations without and with steers, in colour"),
+        lambda overlays: _experiment(overlays, command="demo"),
+    )
     latentqa_commands.add_read(
         commands.add_parser("read", help="ask a reader (LatentQA's decoder) about a model's states of a dialog"),
         _of_latentqa,

@@ -8,6 +8,10 @@ from pathlib import Path
 def add_where(parser: argparse.ArgumentParser) -> None:
     """Give a command the options --model, --device and --dtype."""
     parser.add_argument("--model", type=Path, required=True, help="a prepared model: results/models/<model>")
+    add_device(parser)
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="cpu, the default, or cuda")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
 
