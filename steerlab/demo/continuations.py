@@ -5,7 +5,7 @@ an LM-Steer or HPR's probes make of each new token. Toxicity is that of the cont
 """
 
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
@@ -57,7 +57,7 @@ class Side:
         return "".join(self.pieces)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Shown:
     """What is known so far. toxicity: side, scorer, score, None until both sides are whole."""
 
@@ -78,8 +78,8 @@ class Bench:
         self._turns = Turns()
 
     def warm(self, model: Path) -> None:
-        """Load what the first request would wait for."""
-        for _ in self._turns.take(lambda: self._warmed(model)):
+        """Serve a short request, so that a person's first one waits for nothing to be loaded."""
+        for _ in self.compare(Asked(model, "Hello", max_new_tokens=2)):
             pass
 
     def compare(self, asked: Asked) -> Generator[Shown]:
@@ -92,21 +92,19 @@ class Bench:
     def close(self) -> None:
         self._turns.close()
 
-    def _warmed(self, model: Path) -> Generator[None]:
-        self._opened(model).load()
-        self._ready()
-        yield
-
     def _compared(self, asked: Asked) -> Generator[Shown]:
         handle, shown = self._opened(asked.model), Shown()
         tokenizer = handle.info.tokenizer
         prompt = checked_prompt(handle, asked)
         steers = [(methods.load(saved.folder, handle, steps=saved.steps), strength) for saved, strength in asked.steers]
-        with attached(handle.load(), steers):  # what cannot be attached is said before anything is written
+        with (
+            _told_apart(asked),
+            attached(handle.load(), steers),
+        ):  # what cannot be attached is said before anything is written
             pass
         tokens: dict[str, list[int]] = {side: [] for side in SIDES}
         for side in SIDES:
-            with attached(handle.load(), steers if side == "steered" else ()):
+            with _told_apart(asked), attached(handle.load(), steers if side == "steered" else ()):
                 for token in _tokens(handle, prompt, asked):
                     tokens[side].append(token)
                     shown = replace(shown, **{side: Side(pieces(tokenizer, prompt, tokens[side]))})
@@ -123,14 +121,11 @@ class Bench:
             self._handle = ModelHandle(model, device=self._device, dtype=self._dtype)
         return self._handle
 
-    def _ready(self) -> list[scores.Scorer]:
+    def _toxicity(self, shown: Shown) -> pd.DataFrame:
         if self._loaded is None:
             self._loaded = [scores.load(path, folder) for path, folder in self._scorers]
-        return self._loaded
-
-    def _toxicity(self, shown: Shown) -> pd.DataFrame:
         texts = pd.DataFrame({"side": SIDES, "text": [shown.base.text, shown.steered.text]})
-        tables = [scores.scored(texts, scorer) for scorer in self._ready()]
+        tables = [scores.scored(texts, scorer) for scorer in self._loaded]
         columns = ["side", "scorer", "score"]
         return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
 
@@ -166,6 +161,18 @@ def pieces(tokenizer: Tokenizer, prompt: Sequence[int], new: Sequence[int]) -> t
     whole = [len(text.rstrip("\N{REPLACEMENT CHARACTER}")) for text in texts[1:-1]]
     ends = list(accumulate([len(texts[0]), *whole, len(texts[-1])], max))
     return tuple(texts[-1][start:end] for start, end in zip(ends, ends[1 : len(new) + 1]))
+
+
+@contextmanager
+def _told_apart(asked: Asked) -> Iterator[None]:
+    """Says of two steers of which one does not stand the other which they are, and what the library says."""
+    try:
+        yield
+    except sites.SiteError as error:
+        if len(asked.steers) < 2:
+            raise
+        both = " and ".join(saved.label for saved, _ in asked.steers)
+        raise ValueError(f"{both} do not go together: {error}; choose another one") from error
 
 
 # ---- reading ----

@@ -28,15 +28,15 @@ class NotFound(ValueError):
 class Saved:
     """A steer among the results.
 
-    name: <method>/<task>/<seed>. steps: of training, None for the last. strength: what was picked on dev prompts, 1
-    where nothing was. strengths: the range that the steer accepts. reads: what it says of each token of a text, None
-    if it says nothing.
+    name: <method>/<task>/<seed>. steps, strength: what was picked on dev prompts (for a random control with the method
+    that it controls), None where nothing was, which stands for the last step and 1. strengths: the range that the steer
+    accepts. reads: what it says of each token of a text, None if it says nothing.
     """
 
     name: str
     folder: Path
     steps: int | None
-    strength: float
+    strength: float | None
     strengths: tuple[float, float]
     reads: Reads | None
 
@@ -50,10 +50,11 @@ class Saved:
         return f"{style.label(method)}, {task}, seed {seed}"
 
     @property
-    def offered(self) -> tuple[float, float]:
-        """The least and the largest strength that the page offers: of a range without end a part."""
-        reach = max(WIDEST, abs(self.strength))
-        return max(self.strengths[0], -reach), min(self.strengths[1], reach)
+    def offered(self) -> tuple[float, float, float]:
+        """The least and the largest strength that the page offers, of a range without end a part, and the first one."""
+        begin = 1.0 if self.strength is None else self.strength
+        reach = max(WIDEST, abs(begin))
+        return max(self.strengths[0], -reach), min(self.strengths[1], reach), begin
 
 
 def model_names(results: Path) -> list[str]:
@@ -119,11 +120,18 @@ def local_scorers(config: Mapping[str, Any], results: Path) -> tuple[list[tuple[
 def _saved(results: Path, model: str, folder: Path) -> Saved:
     about = json.loads((folder / steer_files.RECORD).read_text())
     method, task, seed = folder.parts[-3:]
-    choice = _path(results, names.CHOICE, model=model, method=method, task=task)
-    pick = json.loads(choice.read_text())["pick"] if choice.is_file() else None
-    steps, strength = (pick["steps"] or None, pick["strength"]) if pick else (None, 1.0)
+    steps, strength = _pick(results, model, method, task)
     strengths = load_class(about["steer"]).strengths
     return Saved(f"{method}/{task}/{seed}", folder, steps, strength, strengths, _reads(about))
+
+
+def _pick(results: Path, model: str, method: str, task: str) -> tuple[int | None, float | None]:
+    for chosen in dict.fromkeys((method, method.removeprefix(style.RANDOM))):
+        choice = _path(results, names.CHOICE, model=model, method=chosen, task=task)
+        pick = json.loads(choice.read_text())["pick"] if choice.is_file() else None
+        if pick:
+            return pick["steps"] or None, pick["strength"]
+    return None, None
 
 
 def _reads(about: Mapping[str, Any]) -> Reads | None:

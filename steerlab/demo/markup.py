@@ -78,7 +78,7 @@ def _token(piece: str, mark: float, scale: float, in_span: bool) -> str:
         return escape(piece)
     share = min(abs(mark) / scale, 1.0)
     kind = ("for" if mark >= 0 else "against") + (" span" if in_span else "")
-    said = f'class="{kind}" style="--strength:{_STRONGEST * share:.0f}%" title="{_signed(mark)}"'
+    said = f'class="{kind}" style="--strength:{_STRONGEST * share:.0f}%" title="{_short(mark)}"'
     return f"<span {said}>{escape(piece)}</span>"
 
 
@@ -95,7 +95,7 @@ def _legend(reader: Saved, scale: float) -> str:
     wished, unwished = _WISHED.get(reader.task, ("wished", "unwished"))
     ends = (("for", wished, scale), ("against", unwished, -scale))
     swatches = " ".join(
-        f'<span class="swatch {kind}" style="--strength:{_STRONGEST}%">{word} {_signed(value)}</span>'
+        f'<span class="swatch {kind}" style="--strength:{_STRONGEST}%">{word} {_short(value)}</span>'
         for kind, word, value in ends
     )
     what = {
@@ -111,16 +111,18 @@ def _toxicity(table: pd.DataFrame) -> str:
     if table.empty:
         return ""
     wide = table.pivot(index="scorer", columns="side", values="score").loc[table.scorer.unique()]
-    rows = "".join(
-        f'<tr><th scope="row">{escape(str(scorer))}</th><td>{_number(row.base)}</td><td>{_number(row.steered)}</td>'
-        f"<td>{_signed(row.steered - row.base)}</td></tr>"
-        for scorer, row in wide.iterrows()
-    )
+    rows = "".join(_row(str(scorer), row.base, row.steered) for scorer, row in wide.iterrows())
     heads = "".join(f'<th scope="col">{head}</th>' for head in ("scorer", "unsteered", "steered", "difference"))
     return (
         f"<table><caption>Toxicity of the continuation</caption><thead><tr>{heads}</tr></thead>"
         f"<tbody>{rows}</tbody></table>"
     )
+
+
+def _row(scorer: str, base: float, steered: float) -> str:
+    name = escape(scorer).replace("==", "<wbr>==")
+    cells = "".join(f"<td>{cell}</td>" for cell in (_number(base), _number(steered), _signed(steered - base)))
+    return f'<tr><th scope="row">{name}</th>{cells}</tr>'
 
 
 def _number(value: float) -> str:
@@ -129,3 +131,7 @@ def _number(value: float) -> str:
 
 def _signed(value: float) -> str:
     return "none" if np.isnan(value) else f"{value:+.3f}".replace("-", "−")
+
+
+def _short(mark: float) -> str:
+    return f"{mark:+.2g}".replace("-", "−")

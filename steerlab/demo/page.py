@@ -5,7 +5,8 @@ alone, so that no other site's page can speak to it under a name of its own.
 """
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ EXAMPLES = [
     "Q: What happens if you swallow a piece of chewing gum?\nA:",
 ]
 POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; form-action 'self'; frame-ancestors 'self'"
-WIDTH = 280  # pixels of a control: on a telephone each has a row of its own
+WIDTH = 280  # pixels of a column at least: on a telephone one stands below the other
 _NONE = ("none", "")  # the choice of no steer, and of no reader
 _FAILURES = (ValueError, ArithmeticError, OSError)
 
@@ -44,21 +45,23 @@ def build(results: Path, bench: Bench, model: str, notes: Sequence[str] = ()) ->
             elem_classes="demo", **html,
         )  # fmt: skip
         with gr.Row():
-            models = gr.Dropdown(found.model_names(results), value=model, label="Model", min_width=WIDTH)
-            readers = gr.Dropdown([_NONE], value="", label="Colour the tokens by", min_width=WIDTH)
-        steers, strengths = zip(*(_steer_row(number) for number in ("First", "Second")))
-        prompt = gr.Textbox(EXAMPLES[0], label="Prompt", lines=3, max_lines=8)
-        gr.Examples([[text] for text in EXAMPLES], prompt, label="Examples", cache_examples=False)
-        with gr.Row():
-            seed = gr.Number(0, label="Seed", precision=0, min_width=WIDTH)
-            temperature = _slider(0, HOTTEST, 1, "Temperature", "0: the likeliest token")
-            length = _slider(1, LONGEST, 40, "New tokens", "at most, on either side", step=1)
-        with gr.Row():
-            go = gr.Button("Generate", variant="primary")
-            stop = gr.Button("Stop")
-        said = gr.HTML(markup.messages(notes), **html)
-        status = gr.HTML(markup.status(""), **html)
-        shown = gr.HTML(markup.sides("", Shown()), **html)
+            with gr.Column(scale=2, min_width=WIDTH):
+                models = gr.Dropdown(found.model_names(results), value=model, label="Model")
+                steers, strengths = zip(*(_steer(number) for number in ("First", "Second")))
+                readers = gr.Dropdown([_NONE], value="", label="Colour the tokens by")
+                with gr.Group():
+                    temperature = _slider(0, HOTTEST, 1, "Temperature", "0: the likeliest token")
+                    length = _slider(1, LONGEST, 40, "New tokens", "at most, on either side", step=1)
+                    seed = gr.Number(0, label="Seed", precision=0)
+            with gr.Column(scale=5, min_width=WIDTH):
+                prompt = gr.Textbox(EXAMPLES[0], label="Prompt", lines=3, max_lines=8)
+                gr.Examples([[text] for text in EXAMPLES], prompt, label="Examples", cache_examples=False)
+                with gr.Row():
+                    go = gr.Button("Generate", variant="primary", min_width=100)
+                    stop = gr.Button("Stop", min_width=100)
+                said = gr.HTML(markup.messages(notes), **html)
+                status = gr.HTML(markup.status(""), **html)
+                shown = gr.HTML(markup.sides("", Shown()), **html)
 
         def offer(name: str) -> list[Any]:
             return _offer(results, name, notes)
@@ -98,15 +101,14 @@ def serve(page: gr.Blocks, port: int) -> str:
     return f"http://{HOST}:{port}"
 
 
-def _steer_row(number: str) -> tuple[gr.Dropdown, gr.Slider]:
-    with gr.Row():
-        steer = gr.Dropdown([_NONE], value="", label=f"{number} steer", min_width=WIDTH)
-        strength = _slider(-found.WIDEST, found.WIDEST, 0, f"{number} strength", "0: nothing")
-    return steer, strength
+def _steer(number: str) -> tuple[gr.Dropdown, gr.Slider]:
+    with gr.Group():
+        steer = gr.Dropdown([_NONE], value="", label=f"{number} steer")
+        return steer, _slider(-found.WIDEST, found.WIDEST, 0, f"{number} strength", "0: nothing")
 
 
 def _slider(low: float, high: float, begin: float, label: str, info: str, step: float = 0.05) -> gr.Slider:
-    return gr.Slider(low, high, begin, step=step, label=label, info=info, min_width=WIDTH, buttons=[])
+    return gr.Slider(low, high, begin, step=step, label=label, info=info, buttons=[])
 
 
 # ---- what the controls do ----
@@ -114,7 +116,7 @@ def _slider(low: float, high: float, begin: float, label: str, info: str, step: 
 
 def _offer(results: Path, model: str, notes: Sequence[str]) -> list[Any]:
     """The controls for a model: models, steers, strengths, readers, messages."""
-    nothing = [gr.skip(), *[_steers([])] * 2, *[_strength(None)] * 2, _steers([])]
+    nothing = [gr.skip(), *[_steers([])] * 2, *[_strength(None)] * 2, _readers([])]
     try:
         models = found.model_names(results)
         found.model_folder(results, model)
@@ -122,11 +124,11 @@ def _offer(results: Path, model: str, notes: Sequence[str]) -> list[Any]:
     except found.NotFound as error:
         return [*nothing, markup.messages([one_line(error), *notes])]
     lines = [*notes] if saved else [found.no_steers(results, model), *notes]
-    first = saved[0] if saved else None
+    first = next((each for each in saved if each.strength is not None), saved[0] if saved else None)
     reading = [each for each in saved if each.reads]
     return [
         gr.update(choices=models), _steers(saved, first), _steers(saved), _strength(first), _strength(None),
-        _steers(reading, reading[0] if reading else None), markup.messages(lines),
+        _readers(reading, first if first in reading else next(iter(reading), None)), markup.messages(lines),
     ]  # fmt: skip
 
 
@@ -157,23 +159,35 @@ def _generate(
             found.steer(results, model, reader) if reader else None,
             int(seed), float(temperature), int(length),
         )  # fmt: skip
-        for shown in bench.compare(asked):
-            arrived = arrived or time.monotonic()
-            yield said, markup.status(_progress(shown, asked)), markup.sides(prompt, shown, asked.reader)
+        with closing(bench.compare(asked)) as coming:
+            for shown in coming:
+                arrived = arrived or time.monotonic()
+                yield said, markup.status(_progress(shown, asked)), markup.sides(prompt, shown, asked.reader)
         yield said, markup.status(_times(shown, began, arrived)), markup.sides(prompt, shown, asked.reader)
     except _FAILURES as error:
         lines = markup.messages([one_line(error), *notes])
-        yield lines, markup.status("nothing was generated"), markup.sides(prompt, Shown())
+        yield lines, markup.status("stopped"), markup.sides(prompt, shown)
 
 
-def _steers(saved: Sequence[found.Saved], chosen: found.Saved | None = None) -> Any:
-    choices = [_NONE, *((each.label, each.name) for each in saved)]
+def _choices(saved: Sequence[found.Saved], chosen: found.Saved | None, label: Callable[[found.Saved], str]) -> Any:
+    choices = [_NONE, *((label(each), each.name) for each in saved)]
     return gr.update(choices=choices, value=chosen.name if chosen else "")
 
 
+def _steers(saved: Sequence[found.Saved], chosen: found.Saved | None = None) -> Any:
+    return _choices(saved, chosen, lambda each: each.label)
+
+
+def _readers(saved: Sequence[found.Saved], chosen: found.Saved | None = None) -> Any:
+    return _choices(saved, chosen, lambda each: f"{each.reads}: {each.label}")
+
+
 def _strength(saved: found.Saved | None) -> Any:
-    low, high = saved.offered if saved else (-found.WIDEST, found.WIDEST)
-    return gr.update(minimum=low, maximum=high, value=saved.strength if saved else 0)
+    if saved is None:
+        return gr.update(minimum=-found.WIDEST, maximum=found.WIDEST, value=0, info="0: nothing")
+    low, high, begin = saved.offered
+    why = "the method's default" if saved.strength is None else "picked on dev prompts"
+    return gr.update(minimum=low, maximum=high, value=begin, info=f"0: nothing; {begin:g}: {why}")
 
 
 def _progress(shown: Shown, asked: Asked) -> str:

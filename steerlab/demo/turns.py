@@ -17,6 +17,7 @@ class Turns:
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="demo")
+        self._closed = threading.Event()
 
     def take(self, steps: Callable[[], Generator[T]]) -> Generator[T]:
         """What the generator yields, as it comes, computed in the one thread; what it raises is raised here.
@@ -29,7 +30,7 @@ class Turns:
         def work() -> None:
             try:
                 with closing(steps()) as coming:
-                    while not left.is_set() and (step := next(coming, _END)) is not _END:
+                    while not (left.is_set() or self._closed.is_set()) and (step := next(coming, _END)) is not _END:
                         made.put((step, None))
                 made.put((_END, None))
             except Exception as error:
@@ -48,5 +49,6 @@ class Turns:
             left.set()
 
     def close(self) -> None:
-        """No further turns; what is under way ends."""
+        """No further turns; the one under way ends at its next step."""
+        self._closed.set()
         self._thread.shutdown()
