@@ -8,7 +8,7 @@ ARGS ?=
 STORE ?= .store
 SNAKEMAKE := $(BIN)/snakemake
 
-.PHONY: run test test-slurm lint bench bench-gpu figures report docs setup lock clean clean-store help
+.PHONY: run test test-slurm lint bench bench-gpu figures report demo docs setup lock clean clean-store help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -41,6 +41,9 @@ report: run ## the page results/report/index.html and Snakemake's own snakemake.
 
 docs: setup ## the site docs/_build/index.html; a broken link or anchor is an error
 	$(BIN)/sphinx-build -qEaW --keep-going docs docs/_build
+
+demo: setup ## a local page that continues a prompt without and with steers; ARGS="--port 8000" and so on
+	@$(BIN)/python -m steerlab demo $(ARGS)
 
 setup: $(VENV)/.ready ## the virtual environment, from the lock
 

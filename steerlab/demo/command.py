@@ -57,6 +57,8 @@ def _serve(chosen: argparse.Namespace, bench: Any, model: str, notes: Sequence[s
         address = page.serve(opened, chosen.port)
     except OSError as error:
         raise ValueError(f"port {chosen.port} cannot be used; choose another one with --port") from error
-    with closing(opened):
+    try:
         write(f"{address} (Ctrl-C ends)\n")
         threading.Event().wait()
+    finally:
+        opened.close(verbose=False)

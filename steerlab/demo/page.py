@@ -81,7 +81,8 @@ def build(results: Path, bench: Bench, model: str, notes: Sequence[str] = ()) ->
         values = [models, *steers, *strengths, readers, prompt, seed, temperature, length]
         # Several at once, as all but one of them wait for their turn, and say so.
         running = go.click(generate, values, [said, status, shown], concurrency_limit=16, **quiet)
-        stop.click(lambda: markup.status("stopped"), None, status, cancels=[running], **quiet)
+        # Only then, as a last token may still be on its way.
+        stop.click(None, cancels=[running], **quiet).then(lambda: markup.status("stopped"), None, status, **quiet)
     return page
 
 

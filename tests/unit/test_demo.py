@@ -459,6 +459,15 @@ def printed(text: str) -> str:
     return "".join(letter for letter in text if letter.isprintable() and letter != "\N{REPLACEMENT CHARACTER}")
 
 
+# How long both texts are, at every change of the page.
+WATCHED = """() => {
+    window.lengths = [];
+    const long = (text) => text.textContent.length - text.querySelector(".prompt").textContent.length;
+    const look = () => window.lengths.push([...document.querySelectorAll(".demo .text")].map(long));
+    new MutationObserver(look).observe(document.body, {subtree: true, childList: true, characterData: true});
+}"""
+
+
 @needs_chromium
 def test_a_page_shows_both_sides_as_they_come_then_colours_and_scores_them(address: str, results: Path):
     with demo_page(address) as page:
@@ -466,13 +475,14 @@ def test_a_page_shows_both_sides_as_they_come_then_colours_and_scores_them(addre
         choose(page, "Colour the tokens by", "evidence: LM-Steer, toxicity, seed 0")
         page.get_by_label("Prompt", exact=True).fill("Hello")
         set_number(page, "Seed", 3)
-        page.get_by_role("button", name="Generate").click()
-        page.wait_for_function("/^unsteered: [1-9]/.test(document.querySelector('.demo .status').textContent)")
-        page.wait_for_function("/^steered: [1-9]/.test(document.querySelector('.demo .status').textContent)")
-        page.get_by_text("the first after").wait_for(timeout=60_000)
+        page.evaluate(WATCHED)
+        shown = run_to_end(page)
         request = asked(results, seed=3, max_new_tokens=40)
         expected = [generated(request), generated(request, ("caa", 1.0))]
-        assert [*map(printed, continuations(page))] == [*map(printed, expected)]
+        assert [*map(printed, shown)] == [*map(printed, expected)]
+        grown = page.evaluate("window.lengths")
+        assert len({base for base, steered in grown if not steered}) > 3
+        assert len({steered for base, steered in grown if base == grown[-1][0]}) > 3
         assert page.locator(".demo .sides .for").count() and page.locator(".demo .sides .against").count()
         assert "Evidence, in nats a token" in page.locator(".demo .legend").inner_text()
         assert page.locator(".demo tbody th").all_text_contents() == [scores.label(scores.load(*SCORERS[0]))]
@@ -526,16 +536,38 @@ def test_a_prompt_stays_text_and_a_narrow_window_does_not_scroll_sideways(addres
         assert overflow(page) == 0
 
 
+class Slow(Bench):
+    """Shows a token in a tenth of a second, and notes the requests that were left."""
+
+    left: tuple[Asked, ...] = ()
+
+    def compare(self, asked: Asked) -> Iterator[Shown]:
+        try:
+            for shown in super().compare(asked):
+                time.sleep(0.1)
+                yield shown
+        except GeneratorExit:
+            self.left += (asked,)
+            raise
+
+
 @needs_chromium
-def test_a_run_can_be_stopped(address: str):
-    with demo_page(address) as page:
+def test_a_run_can_be_stopped_and_another_one_begun(results: Path):
+    from steerlab.demo import page as pages
+
+    slow = Slow(SCORERS)
+    built = pages.build(results, slow, MODEL)
+    with closing(slow), closing(built), demo_page(pages.serve(built, _free_port())) as page:
         set_number(page, "number input for New tokens", 200)
         page.get_by_role("button", name="Generate").click()
-        page.wait_for_function("/^unsteered: [1-9]/.test(document.querySelector('.demo .status').textContent)")
+        page.wait_for_function("document.querySelector('.demo .status').textContent.startsWith('unsteered: ')")
         page.get_by_role("button", name="Stop").click()
         page.get_by_text("stopped", exact=True).wait_for()
+        stopped = continuations(page)
+        page.wait_for_timeout(1000)
+        assert continuations(page) == stopped and len(slow.left) == 1
         set_number(page, "number input for New tokens", 5)
-        assert all(run_to_end(page))
+        assert all(run_to_end(page)) and len(slow.left) == 1
 
 
 def test_files_are_not_served_nor_is_another_host_name_answered(address: str):
