@@ -180,7 +180,7 @@ def _steers(saved: Sequence[found.Saved], chosen: found.Saved | None = None) -> 
 
 
 def _readers(saved: Sequence[found.Saved], chosen: found.Saved | None = None) -> Any:
-    return _choices(saved, chosen, lambda each: f"{each.reads}: {each.label}")
+    return _choices(saved, chosen, lambda each: f"{each.label}: {each.reads}")
 
 
 def _strength(saved: found.Saved | None) -> Any:

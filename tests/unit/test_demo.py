@@ -396,7 +396,9 @@ def address(results: Path) -> Iterator[str]:
     """The command's page over the results, in a process of its own."""
     port = _free_port()
     command = [sys.executable, "-m", "steerlab", "demo", "--results", str(results), "--port", str(port)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    # Of a run in the background Ctrl-C is ignored, and inherited so.
+    heeds = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **heeds)
     try:
         assert process.stdout is not None
         lines = iter(process.stdout.readline, "")
@@ -472,7 +474,7 @@ WATCHED = """() => {
 def test_a_page_shows_both_sides_as_they_come_then_colours_and_scores_them(address: str, results: Path):
     with demo_page(address) as page:
         choose(page, "First steer", "CAA, toxicity, seed 0")
-        choose(page, "Colour the tokens by", "evidence: LM-Steer, toxicity, seed 0")
+        choose(page, "Colour the tokens by", "LM-Steer, toxicity, seed 0: evidence")
         page.get_by_label("Prompt", exact=True).fill("Hello")
         set_number(page, "Seed", 3)
         page.evaluate(WATCHED)
