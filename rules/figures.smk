@@ -1,5 +1,5 @@
-# In: metrics, choices and analyses. Out: a figure, its caption and the CSV behind it. Nothing here needs a model. After
-# `figures` stand LatentQA's experiments by name.
+# In: metrics, choices and analyses; for the papers' numbers, the CSV of other figures. Out: a figure, its caption and the
+# CSV behind it. Nothing here needs a model. After `figures` stand LatentQA's experiments by name.
 
 
 rule plot_figure:

@@ -478,4 +478,5 @@ FILES = {
     ),
     "build_report": ("steerlab/report/page.html.j2",),
     "replication": ("steerlab/reference/lm_steer.yaml",),
+    **{figure: (f"steerlab/reference/{FIGURES[figure].group}.yaml",) for figure in figures.REPLICATIONS},
 }

@@ -7,7 +7,7 @@
 movements, and the choice that goes by them),
 `compared` and `compared_pairs` (all methods on each task),
 `comparisons` (of GLUE's classifiers), `costs` (of their training), `reads` (what readers say of states),
-`training` (of readers), `pairs` (of sentences, and how likely each is).
+`training` (of readers), `pairs` (of sentences, and how likely each is), `tables` (behind other figures).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +21,13 @@ from steerlab.experiment.registry import FIGURES, METHODS, TASKS
 
 ROUNDING = {"float32": 1e-4, "float16": 2e-3, "bfloat16": 1e-2}  # mean deviations of a norm that say nothing
 FEW_TEXTS = 30  # of LM-Steer's section on data efficiency
+OF_ALL_METHODS = ("truthfulness", "folds", "nq_open", "trivia_qa")  # drawn also where the paper's own is not run
+REPLICATIONS = {  # a figure: those whose tables have this run's numbers that are set beside the paper's
+    "replication_hpr": ("truthfulness", "toxicity"),
+    "replication_slim": ("truthfulness", "slim_layers", "slim_coverage", "slim_ablations"),
+    "replication_cogsteer": ("cogsteer_variants", "glue"),
+    "replication_latentqa": ("read_relations", "control_sentiment", "control_bias"),
+}
 ACROSS = "all"  # stands for the model in the names of figures of several models
 
 Cells = Mapping[tuple[str, str, str, str], Cell]
@@ -123,6 +130,8 @@ def arguments(config: dict, model: str, figure: str) -> dict[str, Any]:
                 "model": model, "transferred": transferred, "few": _few(config),
                 "scorers": [*both, *(lookups.judge_label(config, one) for one in targets)],
             }  # fmt: skip
+        case _ if figure in REPLICATIONS:
+            return {"paper": FIGURES[figure].group, "model": model}
     return {}
 
 
@@ -213,6 +222,17 @@ def _replication(config: dict, cells: Cells, model: str) -> dict[str, list[str]]
         "steers": _steers(config, [model]),
         "models": _models([model]),
     }
+
+
+def _beside(config: dict, cells: Cells, model: str, figure: str) -> dict[str, list[str]]:
+    """The tables behind those of the figure's sources that can be drawn, perhaps none, where the paper's method is run
+    or a figure of its own is drawn: then its numbers stand alone, as not run."""
+    others = {*REPLICATIONS, *OF_ALL_METHODS}
+    own = [name for name, line in FIGURES.items() if line.group == FIGURES[figure].group and not line.across_models]
+    if not any(inputs(config, cells, model, name) for name in own if name not in others):
+        return {}
+    sources = [other for other in REPLICATIONS[figure] if inputs(config, cells, model, other)]
+    return {"tables": [names.FIGURE_DATA.format(model=model, figure=source) for source in sources]}
 
 
 def _interpretation(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
@@ -362,6 +382,7 @@ _INPUTS = {
     "scale_decoder": _scaled,
     "control_sentiment": _control_of_sentiment,
     "control_bias": _control_of_bias,
+    **{figure: partial(_beside, figure=figure) for figure in REPLICATIONS},
 }
 
 

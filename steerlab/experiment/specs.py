@@ -395,6 +395,9 @@ def _sample_data(config: dict, doors: dict, figure: str) -> str:
         made_up = [corpus for corpus in corpora if doors[corpus] == "sample"]
         which = "" if made_up == corpora else f" in place of {' and '.join(made_up)}"
         return f"a synthetic sample{which}" if made_up else ""
+    if figure in figures.REPLICATIONS:
+        made_up = [other for other in figures.REPLICATIONS[figure] if _sample_data(config, doors, other)]
+        return f"sample data (where the figures {', '.join(made_up)} do)" if made_up else ""
     if figure == "glue":
         rests_on = {f"the rows of {task}": glue_data.source(task) for task in config["glue"]["tasks"]}
     else:

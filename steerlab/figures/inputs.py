@@ -49,6 +49,8 @@ def read(inputs: dict[str, list[Path]], figure: str) -> dict[str, Any]:
         found["choice"] = json.loads(inputs["reading"][0].read_text())
     if figure == "calibration":
         found |= reference.calibration(*inputs.get("calibration", []))
-    if figure == "replication":
-        found["reference"] = reference.read("lm_steer")
+    if "tables" in inputs:
+        found["tables"] = {path.stem: pd.read_csv(path, dtype={"seed": str}) for path in inputs["tables"]}
+    if figure.startswith("replication"):
+        found["reference"] = reference.read(figure.removeprefix("replication").removeprefix("_") or "lm_steer")
     return found

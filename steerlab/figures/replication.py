@@ -1,8 +1,6 @@
 """LM-Steer's reported numbers and this run's, side by side: a table of all of them, a picture of what both have.
 
-Scales, prompts, models and scorers differ between the two, so absolute numbers stand in the table with all of these
-beside them, and the picture shows what can be compared: the change from the unsteered model, in percent, on each side.
-Nothing fills a cell that was not run or not found.
+The shape of both is steerlab.figures.side_by_side; here stands which of our rows is which of the paper's.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -10,50 +8,27 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator, SymmetricalLogLocator
 
 from steerlab import reference as papers
-from steerlab.figures import selection, style
+from steerlab.figures import selection, side_by_side
+from steerlab.figures.side_by_side import of_paper, percent
 from steerlab.metrics.bootstrap import CONFIDENCE
 from steerlab.metrics.calibrated import CALIBRATED, RAW, SUFFIX, label
 
 FIGURE = "replication"
 METHOD, TRANSFERRED, FEW = "lm_steer", "transferred_lm_steer", "lm_steer_30"  # as the reference has them
 DEFAULT = 5  # the paper's steer value, in multiples of its eps0, that strength 1 stands for
-METRICS = {  # what is compared, in the order of the picture, with its heading
-    "average_max_toxicity": "average max toxicity",
-    "toxicity_probability": "toxicity probability",
-    "positive_share": "positive share",
-    "perplexity": "perplexity",
-    "dist_1": "dist-1",
-    "dist_2": "dist-2",
-    "dist_3": "dist-3",
-}
+METRICS = (  # what is compared
+    "average_max_toxicity", "toxicity_probability", "positive_share", "perplexity", "dist_1", "dist_2", "dist_3",
+)  # fmt: skip
 OF_TOXICITY = ("average_max_toxicity", "toxicity_probability")
 PERSPECTIVE = "perspective=="  # begins the label of the service itself
 RAW_ABOVE = 10  # continuations a prompt; see `closer`
-BOTH, NOT_RUN, NOT_FOUND, NOT_IN_PAPER = "both", "not run", "paper's not found", "not in the paper"
-_NUMBERS = [
-    "paper", "ours", "ours_raw", "ours_calibrated", "difference", "paper_change_percent", "our_change_percent",
-    "paper_spread", "ours_low", "ours_high", "our_change_percent_low", "our_change_percent_high",
-]  # fmt: skip
-COLUMNS = [
-    "row", "section", "metric", "prompts", "status", *_NUMBERS,
-    "grade", "paper_model", "our_model", "paper_scale", "our_scale", "paper_scorer", "our_scorer",
-    "paper_setting", "paper_table", "paper_source", "data",
-]  # fmt: skip
-
 _NEEDED = [
     "model", "method", "task", "split", "prompts", "steps", "strength", "seed", "metric",
     "value", "low", "high", "base", "difference_low", "difference_high", "n", "samples", "scorer", "data",
 ]  # fmt: skip
-_IN_UNITS_OF_THE_METRIC = {"": 1.0, "percent": 0.01, "million": 1e6}
-_PAPER, _JOIN = "#444444", "#B5B5B5"
-_LINE = 0.21  # inches a line of the picture
-_LOG_FROM = 300  # percent from which the picture's axis is logarithmic further out than 100
 
 
 @dataclass(frozen=True)
@@ -92,11 +67,11 @@ def table(
     names of what was transferred and of what learnt from 30 texts. scorers: which to use where several scored; they go
     before the choices' own. Where a scorer's numbers stand raw and calibrated, `closer` says which is compared.
 
-    Returns COLUMNS: paper and ours in the metric's units (shares, not percent), NaN where there is none, see status
-    (BOTH, NOT_RUN, NOT_FOUND or NOT_IN_PAPER); ours_raw and ours_calibrated, the same number on both scales where there
-    are two, of which `ours` is one (our_scorer says which); paper_spread, standard deviation over training seeds;
-    ours_low to ours_high, the bootstrap interval; *_change_percent, of the unsteered model's value, NaN for that model
-    itself and where its value is 0; difference = ours - paper; data, "real" or "sample", of ours.
+    Returns side_by_side.COLUMNS: paper and ours in the metric's units (shares, not percent), NaN where there is none,
+    see status; ours_raw and ours_calibrated, the same number on both scales where there are two, of which `ours` is one
+    (our_scorer says which); paper_spread, standard deviation over training seeds; ours_low to ours_high, the bootstrap
+    interval; *_change_percent, of the unsteered model's value, NaN for that model itself and where its value is 0;
+    difference = ours - paper; data, "real" or "sample", of ours.
     Raises ValueError where a column is missing or several scorers leave open which one is meant.
     """
     absent = [column for column in _NEEDED if column not in metrics]
@@ -113,9 +88,7 @@ def table(
         *_few_texts(paper, ours, model, choices, few),
         *_costs(paper, parameters, model),
     ]
-    compared = pd.DataFrame([line for row in rows for line in _lines(row)], columns=COLUMNS)
-    first = [BOTH, NOT_IN_PAPER, NOT_FOUND, NOT_RUN]
-    return compared.sort_values("status", key=lambda status: status.map(first.index), kind="stable", ignore_index=True)
+    return side_by_side.table(line for row in rows for line in _lines(row))
 
 
 def closer(metric: str, samples: float) -> str:
@@ -130,54 +103,16 @@ def closer(metric: str, samples: float) -> str:
 
 def plot(table: pd.DataFrame) -> Figure:
     """table: what `table` returns. A line for each row where both sides have a change: paper's mark, ours, joined."""
-    drawn = _drawn(table)
-    places: list[float] = []
-    titles: dict[str, float] = {}
-    y = 0.0
-    for heading, rows in drawn.groupby("heading", sort=False):
-        titles[str(heading)] = y
-        places += [y + 1 + place for place in range(len(rows))]
-        y += 1.4 + len(rows)
-    with style.context():
-        figure, (panel,) = style.panels(1, height=1.15 + _LINE * max(y, 3))
-        for place, (_, row) in zip(places, drawn.iterrows(), strict=True):
-            _dumbbell(panel, row, place)
-        _finish(panel, drawn)
-        panel.set_yticks([*titles.values(), *places], [*titles, *drawn.row.map(_short)])
-        for tick in panel.get_yticklabels()[: len(titles)]:
-            tick.set_fontweight("bold")
-        panel.set_ylim(max(y - 0.9, 1), -0.6)
-        look = {"linestyle": "none", "markersize": style.POOLED_SIZE}
-        handles = [
-            Line2D([], [], marker="D", color=_PAPER, markerfacecolor="white", label="the paper", **look),  # pyright: ignore
-            Line2D([], [], marker="o", color=style.colour(METHOD), label="this run, with its interval", **look),  # pyright: ignore
-        ]
-        figure.legend(handles=handles, loc="outside upper center", ncols=2, columnspacing=1.5)
-    return figure
+    return side_by_side.plot(table, short=_short)
 
 
 def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, str]:
-    """What the caption may say, each a phrase; models, scales and scorers are those of the rows drawn.
+    """What the caption may say: the phrases of side_by_side.facts, and these, each of which may be empty.
 
-    drawn, same_direction, both, not_run, not_found: counts; compared: the metrics that we have on both scales, with the
-    one on which they are compared; raw: those of them that are raw; uncalibrated: our toxicity scorers that are neither
-    calibrated nor Perspective; each of the three may be empty; grades: with their meaning; our_ and paper_ model, scale
-    and scorer, empty where nothing is drawn; interval; sample_data, empty where there is none.
+    compared: the metrics that we have on both scales, with the one on which they are compared; raw: those of them that
+    are raw; uncalibrated: our toxicity scorers that are neither calibrated nor Perspective.
     """
-    drawn = _drawn(table)
-    same = np.sign(drawn.paper_change_percent) == np.sign(drawn.our_change_percent)
-    counts = table.status.value_counts()
-    return {
-        "drawn": selection.counted([len(drawn)], "pair"),
-        "same_direction": str(int(same.sum())),
-        "both": str(counts.get(BOTH, 0)),
-        "not_run": str(counts.get(NOT_RUN, 0)),
-        "not_found": str(counts.get(NOT_FOUND, 0)),
-        **_scales(table),
-        "grades": "; ".join(f"{grade}, {why}" for grade, why in papers.GRADES.items() if grade in set(table.grade)),
-        "interval": selection.interval(confidence, "prompts"),
-        "sample_data": "sample data" if "sample" in set(table.data) else "",
-    } | {name: phrase for side in ("our", "paper") for name, phrase in _sources(drawn, side).items()}
+    return side_by_side.facts(table, confidence=confidence) | _scales(table)
 
 
 def _scales(table: pd.DataFrame) -> dict[str, str]:
@@ -189,25 +124,13 @@ def _scales(table: pd.DataFrame) -> dict[str, str]:
     alone = ours[ours.ours_calibrated.isna() & ~ours.calibrated & ~ours.our_scorer.str.startswith(PERSPECTIVE)]
 
     def named(rows: pd.DataFrame) -> str:
-        return selection.listed(METRICS[metric] for metric in METRICS if metric in set(rows.metric))
+        return selection.listed(papers.METRICS[metric] for metric in METRICS if metric in set(rows.metric))
 
     scales = {CALIBRATED: named(both[both.calibrated]), RAW: named(both[~both.calibrated])}
     return {
         "compared": " and ".join(f"{words} {scale}" for scale, words in scales.items() if words),
         "raw": scales[RAW],
         "uncalibrated": selection.listed(dict.fromkeys(alone.our_scorer)),
-    }
-
-
-def _sources(drawn: pd.DataFrame, side: str) -> dict[str, str]:
-    """The models, scales and scorers of one side of the rows drawn; scales of sentiment are called so."""
-    known = drawn[[f"{side}_model", f"{side}_scale", f"{side}_scorer"]].fillna("").astype(str)  # from CSV: "" is NaN
-    scales = known[f"{side}_scale"] + np.where(drawn.sentiment & (known[f"{side}_scale"] != ""), " for sentiment", "")
-    scorers = pd.DataFrame({"metric": drawn.metric, "scorer": known[f"{side}_scorer"]})
-    return {
-        f"{side}_model": selection.listed(filter(None, dict.fromkeys(known[f"{side}_model"]))),
-        f"{side}_scale": "; ".join(filter(None, dict.fromkeys(scales))),
-        f"{side}_scorer": selection.scorers_named(scorers[scorers.scorer != ""]),
     }
 
 
@@ -383,7 +306,7 @@ def _lines(row: _Row) -> Iterator[dict[str, object]]:
             (row.paper_base.metric == reported["metric"]) & (row.paper_base.prompts == reported["prompts"])
         ]
         ours = row.ours[same].to_dict("records")
-        paper = _of_paper(reported, base.value.iloc[0] if len(base) else np.nan)
+        paper = of_paper(reported, base.value.iloc[0] if len(base) else np.nan)
         yield _line(row, paper, _of_ours(ours[0], row.our_model) if ours else {})
     if row.paper.empty:
         for ours in row.ours[row.ours.metric == "average_max_toxicity"].to_dict("records"):
@@ -391,37 +314,7 @@ def _lines(row: _Row) -> Iterator[dict[str, object]]:
 
 
 def _line(row: _Row, paper: Mapping[str, object], ours: Mapping[str, object]) -> dict[str, object]:
-    if not paper:
-        status = NOT_IN_PAPER
-    elif not ours:
-        status = NOT_RUN
-    else:
-        status = NOT_FOUND if paper["paper_status"] == papers.NOT_FOUND else BOTH
-    line = dict.fromkeys(COLUMNS, "") | dict.fromkeys(_NUMBERS, np.nan)
-    line |= {"row": row.name, "section": row.section, "status": status} | dict(ours) | dict(paper)
-    line["difference"] = line["ours"] - line["paper"]  # pyright: ignore[reportOperatorIssue]
-    return {column: line[column] for column in COLUMNS}
-
-
-def _of_paper(row: Mapping, base: float) -> dict[str, object]:
-    unit = _IN_UNITS_OF_THE_METRIC[row["unit"]]
-    value = row["steer_value"]
-    strength = f"{value:g} eps0" if np.isfinite(value) else ""
-    return {
-        "metric": row["metric"],
-        "prompts": row["prompts"],
-        "paper": row["value"] * unit,
-        "paper_spread": row["spread"] * unit,
-        "paper_change_percent": _percent(row["value"] - base, base),
-        "paper_status": row["status"],
-        "grade": row["grade"],
-        "paper_model": row["model"],
-        "paper_scale": row["scale"],
-        "paper_scorer": row["scorer"],
-        "paper_setting": "; ".join(filter(None, [strength, row["setting"], row["note"]])),
-        "paper_table": row["table"],
-        "paper_source": row["source"],
-    }
+    return side_by_side.line(method=METHOD, section=row.section, name=row.name, paper=paper, ours=ours)
 
 
 def _of_ours(row: Mapping, model: str) -> dict[str, object]:
@@ -438,7 +331,7 @@ def _of_ours(row: Mapping, model: str) -> dict[str, object]:
     seeds = "" if pd.isna(row["seeds"]) else f" x {selection.counted([row['seeds']], 'seed')}"
     if row["method"] != "base":
         changes = {"": row["value"] - row["base"], "_low": row["difference_low"], "_high": row["difference_high"]}
-        line |= {f"our_change_percent{end}": _percent(change, row["base"]) for end, change in changes.items()}
+        line |= {f"our_change_percent{end}": percent(change, row["base"]) for end, change in changes.items()}
     return line | {
         "ours_low": row["low"],
         "ours_high": row["high"],
@@ -448,64 +341,7 @@ def _of_ours(row: Mapping, model: str) -> dict[str, object]:
     }
 
 
-def _percent(change: float, base: float) -> float:
-    return 100 * change / base if base else np.nan
-
-
-# ---- the picture -------------------------------------------------------------------------------------------------
-
-
-def _drawn(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows where both sides have a change, heading by heading (metric and class of prompts), each in the table's
-    order; those of sentiment alone come last."""
-    rows = table[(table.status == BOTH) & table.paper_change_percent.notna() & table.our_change_percent.notna()]
-    several = rows.prompts != "all"
-    scale = rows.our_scorer.astype(str).str.endswith(SUFFIX).map({True: f" ({CALIBRATED})", False: f" ({RAW})"})
-    scale = scale.where(rows.ours_calibrated.notna(), "")
-    heading = rows.metric.map(METRICS) + (", " + rows.prompts + " prompts").where(several, "") + scale
-    order = rows.metric.map(list(METRICS).index)
-    rows = rows.assign(heading=heading.astype(str), order=order, sentiment=rows.section == "sentiment")
-    rows = rows.sort_values(["sentiment", "order", "prompts"], kind="stable")
-    return rows.sort_values("heading", key=lambda names: pd.factorize(names)[0], kind="stable", ignore_index=True)
-
-
 def _short(name: str) -> str:
     """A row's name without the method that all rows have; the number left over alone is a strength."""
     left = name.removeprefix("LM-Steer").lstrip(", ")
     return f"strength {left}" if left[:1].isdigit() and "texts" not in left else left
-
-
-def _dumbbell(panel: Axes, row: pd.Series, y: float) -> None:
-    colour = style.colour(METHOD)
-    panel.plot([row.paper_change_percent, row.our_change_percent], [y, y], "-", color=_JOIN, linewidth=2.6, zorder=1)
-    panel.plot(
-        [row.our_change_percent_low, row.our_change_percent_high], [y, y], "-", color=colour, linewidth=1.1, zorder=2
-    )
-    panel.plot(
-        row.paper_change_percent,
-        y,
-        "D",
-        color=_PAPER,
-        markerfacecolor="white",
-        markersize=style.POOLED_SIZE - 0.5,
-        zorder=3,
-    )
-    panel.plot(row.our_change_percent, y, "o", color=colour, markersize=style.POOLED_SIZE, zorder=4)
-
-
-def _finish(panel: Axes, drawn: pd.DataFrame) -> None:
-    panel.set_xlabel("Change from the\nunsteered model (%)")
-    panel.grid(axis="x")
-    panel.tick_params(axis="y", length=0)
-    panel.spines["left"].set_visible(False)
-    panel.axvline(0, color="#888888", linewidth=0.8, zorder=0)
-    if drawn.empty:
-        panel.set_xlim(-100, 100)
-        panel.text(0, 0.5, "no number that both sides have", ha="center", fontsize=8, fontstyle="italic")
-        return
-    panel.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-    if drawn[["paper_change_percent", "our_change_percent"]].abs().max().max() > _LOG_FROM:
-        panel.set_xscale("symlog", linthresh=100)
-        panel.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=100))
-    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g}".replace("-", "−") if value else "0"))
-    panel.margins(x=0.06)

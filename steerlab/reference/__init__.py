@@ -4,6 +4,9 @@ What was found stands with its source, its table and a grade that says how far i
 stays in the table without a value, so that nobody fills it from memory. Numbers that others got when they ran a
 paper's method (grade T) stand beside the paper's own and never in their place.
 
+A block may say under `ours` where this workbench's number for it stands: in which figure's table, in which of its rows
+(`ours_of`). Nothing says so for what has no counterpart here.
+
 Beside them lies the calibration of the scorers that ships, as its README says where from.
 """
 
@@ -28,13 +31,74 @@ GRADES = {
 THIRD_PARTY = "T"
 NOT_FOUND = "not found"
 
+METRICS = {  # every metric of the five files, with its name for readers
+    "average_max_toxicity": "average max toxicity",
+    "toxicity_probability": "toxicity probability",
+    "mean_toxicity": "mean toxicity",
+    "toxification_score": "toxification score",
+    "detoxification_score": "detoxification score",
+    "toxicity": "toxicity (metric not said)",
+    "positive_share": "positive share",
+    "accuracy": "accuracy",
+    "perplexity": "perplexity",
+    "corpus_perplexity": "perplexity of the corpus",
+    "dist_1": "dist-1",
+    "dist_2": "dist-2",
+    "dist_3": "dist-3",
+    "mc1": "MC1",
+    "mc2": "MC2",
+    "truthful_and_informative": "truthful and informative",
+    "truthful": "truthful",
+    "informative": "informative",
+    "cross_entropy": "cross-entropy",
+    "kl": "KL divergence",
+    "win_rate": "win rate",
+    "score": "score (metric not said)",
+    "selected_layer": "selected layer",
+    "tau": "votes needed (tau)",
+    "f1": "F1 of the vote",
+    "false_negative_rate": "misses of the vote",
+    "false_positive_rate": "false alarms of the vote",
+    "desired_after_map": "on the wished side after the map",
+    "accuracy_country_curr": "accuracy, country and currency",
+    "accuracy_food_country": "accuracy, dish and country",
+    "accuracy_ath_position": "accuracy, athlete and position",
+    "accuracy_ath_sport": "accuracy, athlete and sport",
+    "accuracy_prod_company": "accuracy, product and company",
+    "accuracy_star_const": "accuracy, star and constellation",
+    "loglikelihood_difference": "|log-likelihood difference|",
+    "stereotype_share": "stereotypes preferred",
+    "mnli_m": "accuracy on MNLI, matched",
+    "rte": "accuracy on RTE",
+    "sst_2": "accuracy on SST-2",
+    "average": "average over GLUE",
+    "accuracy_gain": "gain in accuracy",
+    "average_gain": "gain in the average over GLUE",
+    "rte_gain": "gain on RTE",
+    "toxification_gain": "gain in toxification",
+    "detoxification_gain": "gain in detoxification",
+    "trainable_parameters": "parameters learnt",
+    "trainable_share": "share of parameters learnt",
+    "decode_time_ratio": "decoding time over the unsteered model's",
+    "seconds": "seconds",
+    "compute_saved": "compute saved",
+    "training_time_saved": "training time saved",
+    "items": "items of data",
+}
+UNITS = {"": 1.0, "percent": 0.01, "points": 0.01, "million": 1e6}  # a printed number in the metric's own unit
+
 COLUMNS = [
     "paper", "table", "source", "grade", "task", "model", "method", "setting", "prompts", "steer_value", "metric",
-    "value", "spread", "error", "unit", "scale", "scorer", "status", "note",
+    "value", "spread", "error", "unit", "scale", "scorer", "status", "note", "against", "follows_from", "ours",
 ]  # fmt: skip
-_TEXT = ("table", "source", "grade", "task", "model", "method", "setting", "prompts", "scale", "scorer", "note")
+_TEXT = (
+    "table", "source", "grade", "task", "model", "method", "setting", "prompts", "scale", "scorer", "note", "against",
+    "follows_from",
+)  # fmt: skip
 _DESCRIBE = ("task", "model", "method", "setting", "prompts", "steer_value", "note")  # columns of a block's rows
-_BLOCK = {*_TEXT, "steer_value", "error", "unit", "columns", "rows"}
+_BLOCK = {*_TEXT, "steer_value", "error", "unit", "columns", "rows", "ours"}
+_NAMED = ("model", "method", "setting", "prompts", "metric")  # what `ours` may say value by value
+_OURS = {"figure", "where", *_NAMED, "counted", "scorer", "differs", "of_the_model"}
 
 
 def read(paper: str, folder: Path | None = None) -> pd.DataFrame:
@@ -44,13 +108,15 @@ def read(paper: str, folder: Path | None = None) -> pd.DataFrame:
       paper, table (its number in the version that `source` is), source, grade (a key of GRADES);
       task ("toxicity", "sentiment", "cost", ...), model, method, setting (what else a reader must know to repeat it);
       prompts: "all" or a class of prompts; steer_value (float): LM-Steer's, in multiples of its eps0, else NaN;
-      metric: the workbench's name where it has one; value (float) as printed, in `unit` ("" or "percent",
-      "million", ...), NaN where it was not found; spread (float): standard deviation over seeds, else NaN;
+      metric: a key of METRICS, the workbench's name where it has one; value (float) as printed, in `unit` (a key of
+      UNITS), NaN where it was not found; spread (float): standard deviation over seeds, else NaN;
       error (float): of reading it off a figure, else NaN; scale: prompts x samples; scorer;
-      status: "reported" or "not found"; note.
+      status: "reported" or "not found"; note; against: the method of the same table that the others are compared with;
+      follows_from: the table of which these numbers are differences, "" for numbers that were measured;
+      ours: None, or how `ours_of` finds this workbench's number (an object, no text).
     folder: where <paper>.yaml lies, the package's own by default.
-    Raises ValueError, one line, for an unknown paper, grade, source, key or column, a value that is no number, or a
-    number read off a figure without its error.
+    Raises ValueError, one line, for an unknown paper, grade, metric, unit, source, key or column, a source that
+    is empty, a value that is no number, or a number read off a figure without its error.
     """
     if paper not in PAPERS:
         raise ValueError(f"reference: no paper {paper!r}; choose one of {', '.join(PAPERS)}")
@@ -59,7 +125,7 @@ def read(paper: str, folder: Path | None = None) -> pd.DataFrame:
     rows = [row for block in document["numbers"] for row in _rows(block, document["sources"], file.name)]
     table = pd.DataFrame(rows, columns=COLUMNS).assign(paper=paper)
     numbers = ["steer_value", "value", "spread", "error"]
-    return table.astype(dict.fromkeys(numbers, float) | dict.fromkeys(set(COLUMNS) - set(numbers), str))
+    return table.astype(dict.fromkeys(numbers, float) | dict.fromkeys(set(COLUMNS) - {*numbers, "ours"}, str))
 
 
 def paper_rows(table: pd.DataFrame) -> pd.DataFrame:
@@ -103,8 +169,43 @@ def _rows(block: Mapping, sources: Mapping[str, str], file: str) -> Iterator[dic
                 continue
             value, spread, status = _number(cell, f"{where}: {metric} of {list(own.values())}")
             measured = {"metric": metric, "value": value, "spread": spread, "status": status}
+            if metric not in METRICS:
+                raise ValueError(f"{where}: unknown metric {metric!r}; add it to METRICS or correct its name")
             of_metric = {key: _of_metric(block.get(key, ""), metric) for key in ("unit", "scorer")}
-            yield shared | own | measured | of_metric | {"error": block.get("error", math.nan)}
+            if of_metric["unit"] not in UNITS:
+                raise ValueError(f"{where}: unknown unit {of_metric['unit']!r}; choose one of {', '.join(UNITS)}")
+            row = shared | own | measured | of_metric | {"error": block.get("error", math.nan)}
+            yield row | {"ours": ours_of(row, block["ours"]) if "ours" in block else None}
+
+
+def ours_of(row: Mapping, said: Mapping) -> dict[str, Any] | None:
+    """Where this workbench's number for a row of the reference stands, as the block's `ours` says; None for nowhere.
+
+    said: figure, whose table; where, {its column: the value there, or a list of values of which the first that is there
+    is taken}; under model, method, setting, prompts and metric, {the row's value: more such columns}: a row that has
+    none of these values has no number of ours. Beside columns these may hold `value`, the column of the number
+    ("value" by default), and `over`, columns of the row by which it is divided, and `saved`, for 1 less that ratio.
+    counted: the column of how many, with their noun; scorer: where the table names none; differs: why the two cannot be
+    compared; of_the_model: metrics that compare on the same model alone.
+    Returns figure, rows (columns), value, over, saved, counted, scorer, differs, same_model.
+    """
+    columns = dict(said.get("where", {}))
+    for name in _NAMED:
+        if name in said:
+            if row[name] not in said[name]:
+                return None
+            columns |= said[name][row[name]]
+    return {
+        "figure": said["figure"],
+        "value": columns.pop("value", "value"),
+        "over": columns.pop("over", {}),
+        "saved": columns.pop("saved", False),
+        "rows": columns,
+        "counted": said.get("counted", {}),
+        "scorer": said.get("scorer", ""),
+        "differs": said.get("differs", ""),
+        "same_model": row["metric"] in said.get("of_the_model", ()),
+    }
 
 
 def _check(block: Mapping, sources: Mapping[str, str], where: str) -> None:
@@ -118,6 +219,11 @@ def _check(block: Mapping, sources: Mapping[str, str], where: str) -> None:
         raise ValueError(f"{where}: unknown grade {block['grade']!r}; choose one of {', '.join(GRADES)}")
     if block["source"] not in sources:
         raise ValueError(f"{where}: unknown source {block['source']!r}; list it under sources")
+    if not str(sources[block["source"]]).strip():
+        raise ValueError(f"{where}: source {block['source']!r} is empty; say what was read")
+    ours = block.get("ours", {"figure": ""})
+    if unknown := {*ours} - _OURS or {"figure"} - {*ours}:
+        raise ValueError(f"{where}: ours has or lacks {sorted(unknown)}; its keys are {sorted(_OURS)}")
     if (block["grade"] == "A-fig") != isinstance(block.get("error"), int | float):
         raise ValueError(
             f"{where}: grade {block['grade']} and error {block.get('error')!r}; A-fig, and only it, has one"

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from steerlab import reference
-from steerlab.figures import captions, replication, style
+from steerlab.figures import captions, replication, side_by_side, style
 
 PAPER = reference.read("lm_steer")
 TEMPLATE = Path(__file__).parents[2] / "captions" / "replication.rst"
@@ -149,7 +149,7 @@ def test_each_name_stands_at_the_height_of_its_own_points():
     fluency = {"perplexity": 20.0}  # of both tasks, under one heading
     towards = rows("lm_steer", 1.0, {"perplexity": 51.0}, task="sentiment", base=fluency)
     compared = table(sentiment(), towards, rows("few", 0.4, {"average_max_toxicity": 0.02}), few=["few"])
-    drawn = replication._drawn(compared)
+    drawn = side_by_side.drawn(compared)
     panel = replication.plot(compared).axes[0]
     names = {tick.get_position()[1]: tick.get_text() for tick in panel.get_yticklabels()}
     ours = {line.get_ydata()[0]: line.get_xdata()[0] for line in panel.lines if line.get_marker() == "o"}
