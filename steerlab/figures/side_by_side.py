@@ -243,7 +243,7 @@ def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, s
 
 def _sources(shown: pd.DataFrame, side: str) -> dict[str, str]:
     """The models, scales and scorers of one side of the rows drawn; scales of sentiment are called so."""
-    known = shown[[f"{side}_model", f"{side}_scale", f"{side}_scorer"]].fillna("").astype(str)  # from CSV: "" is NaN
+    known = shown[[f"{side}_model", f"{side}_scale", f"{side}_scorer"]].astype(object).fillna("").astype(str)  # from CSV
     scales = known[f"{side}_scale"] + np.where(shown.sentiment & (known[f"{side}_scale"] != ""), " for sentiment", "")
     scorers = pd.DataFrame({"metric": shown.metric, "scorer": known[f"{side}_scorer"]})
     return {

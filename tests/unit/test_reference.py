@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from steerlab import reference
+from steerlab.experiment.figures import REPLICATIONS
 
 LM_STEER, SLIM, LATENTQA, COGSTEER = (reference.read(paper) for paper in ("lm_steer", "slim", "latentqa", "cogsteer"))
 
@@ -37,7 +38,7 @@ def test_a_number_is_reported_or_not_found_and_only_one_read_off_a_figure_has_an
 
 @pytest.mark.parametrize(
     ("paper", "rows", "of_third_parties", "not_found"),
-    [("lm_steer", 313, 88, 3), ("hpr", 10, 6, 4), ("slim", 188, 70, 0), ("latentqa", 39, 0, 1), ("cogsteer", 56, 0, 0)],
+    [("lm_steer", 317, 88, 3), ("hpr", 16, 6, 7), ("slim", 191, 70, 0), ("latentqa", 39, 0, 1), ("cogsteer", 59, 0, 0)],
 )
 def test_as_many_numbers_stand_here_as_were_found(paper, rows, of_third_parties, not_found):
     table = reference.read(paper)
@@ -53,8 +54,36 @@ def test_third_party_numbers_never_come_through_as_the_papers(paper):
     assert len(own) + len(theirs) == len(table)
 
 
-def test_no_number_of_hprs_own_tables_was_found():
-    assert reference.paper_rows(reference.read("hpr")).value.isna().all()
+def test_every_metric_that_is_known_is_used_and_has_a_name():
+    used = {metric for paper in reference.PAPERS for metric in reference.read(paper).metric}
+    assert used == set(reference.METRICS) and all(reference.METRICS.values())
+
+
+@pytest.mark.parametrize("paper", reference.PAPERS)
+def test_every_number_says_where_it_stands_and_in_which_unit(paper):
+    table = reference.read(paper)
+    assert (table[["table", "source", "task", "metric"]] != "").all(axis=None)
+    assert set(table.unit) <= set(reference.UNITS)
+
+
+@pytest.mark.parametrize("paper", reference.PAPERS)
+def test_what_numbers_are_compared_with_or_follow_from_stands_in_the_same_file(paper):
+    table = reference.read(paper)
+    for _, block in table[table.against != ""].groupby(["table", "source"]):
+        assert set(block.against) <= set(block.method)
+    assert set(table.follows_from) - {""} <= set(table.table)
+
+
+@pytest.mark.parametrize("paper", [paper for paper in reference.PAPERS if paper != "lm_steer"])
+def test_our_numbers_come_from_the_tables_that_the_papers_figure_waits_for(paper):
+    said = {ours["figure"] for ours in reference.read(paper).ours if ours}
+    assert said == set(REPLICATIONS[f"replication_{paper}"])
+
+
+def test_of_hpr_nothing_was_found_but_its_demos_layers():
+    found = reference.paper_rows(reference.read("hpr"))
+    assert found[found.value.notna()].value.tolist() == [13, 14, 15]
+    assert set(found[found.value.notna()].metric) == {"selected_layer"}
 
 
 def test_lm_steers_detoxification_table():
@@ -143,7 +172,7 @@ def test_slims_layer_of_choice_has_the_rate_that_its_list_of_layers_gives_it():
 def written(folder, **changes):
     block = {"table": "Table 1", "source": "v1", "grade": "A", "method": "slim", "columns": ["model", "mc1"]}
     block |= {"rows": [["llama", 0.5]]} | changes
-    document = {"sources": {"v1": "a paper"}, "numbers": [block]}
+    document = {"sources": {"v1": "a paper", "blank": " "}, "numbers": [block]}
     (folder / "slim.yaml").write_text(yaml.safe_dump(document))
     return folder
 
@@ -154,6 +183,11 @@ def written(folder, **changes):
         ({"grade": "D"}, "unknown grade 'D'; choose one of A, A-fig, B, C, T"),
         ({"grade": "A-fig"}, "grade A-fig and error None"),
         ({"error": 0.1}, "grade A and error 0.1"),
+        ({"columns": ["model", "mc3"]}, "unknown metric 'mc3'; add it to METRICS"),
+        ({"unit": "per cent"}, "unknown unit 'per cent'; choose one of , percent, points, million"),
+        ({"source": "blank"}, "source 'blank' is empty; say what was read"),
+        ({"ours": {"figur": "folds"}}, "ours has or lacks ['figur']"),
+        ({"ours": {"where": {}}}, "ours has or lacks ['figure']"),
         ({"source": "v2"}, "unknown source 'v2'; list it under sources"),
         ({"tabel": "Table 2"}, "unknown key ['tabel']"),
         ({"rows": [["llama", "0.5"]]}, "mc1 of ['llama'] is '0.5'; write a number"),
@@ -173,6 +207,14 @@ def test_an_empty_cell_is_no_row_and_not_found_is_a_row_without_a_value(tmp_path
     table = reference.read("slim", written(tmp_path, rows=[["a", None], ["b", "not found"], ["c", [0.5, 0.1]]]))
     assert list(table.model) == ["b", "c"] and list(table.status) == ["not found", "reported"]
     assert table.value.isna().tolist() == [True, False] and table.spread[1] == 0.1
+
+
+def test_ours_stands_where_its_block_says_value_by_value(tmp_path):
+    ours = {"figure": "folds", "where": {"seed": "all", "task": "one"}, "model": {"a": {"task": "two", "value": "low"}}}
+    table = reference.read("slim", written(tmp_path, rows=[["a", 0.5], ["b", 0.5]], ours=ours))
+    found, none = table.ours
+    assert (found["figure"], found["rows"], found["value"]) == ("folds", {"seed": "all", "task": "two"}, "low")
+    assert none is None
 
 
 def test_an_unknown_paper_is_refused_with_the_known_ones():
