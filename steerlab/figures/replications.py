@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from steerlab import reference as papers
 from steerlab.figures import selection, side_by_side, style
 from steerlab.metrics.bootstrap import CONFIDENCE
 
@@ -46,22 +45,23 @@ def table(tables: Mapping[str, pd.DataFrame], reference: pd.DataFrame, *, paper:
 
 def plot(table: pd.DataFrame) -> Figure:
     """table: what `table` returns, also when read from its CSV."""
-    paper = table.method.iloc[0] if len(table) else ""
-    return side_by_side.plot(table, against=AGAINST.get(paper, "the other row"))
+    own = style.label(table.method.iloc[0])
+    short = {name: name.removeprefix(f"{own}, ") for name in table.row}  # all rows have the method
+    return side_by_side.plot(table, against=AGAINST[table.method.iloc[0]], short=short.__getitem__)
 
 
 def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, str]:
     """The phrases of side_by_side.facts but sample_data, and: paper, its method's name; against, what changes are from;
-    differs: why rows are not comparable; each of the last two may be empty."""
-    paper = table.method.iloc[0] if len(table) else ""
+    changes: pairs of them; differs: why rows are not comparable; each of the last two may be empty."""
+    paper = table.method.iloc[0]
     apart = table[table.status == side_by_side.NOT_COMPARABLE]
     found = side_by_side.facts(table, confidence=confidence)
     del found["sample_data"]  # the rows of some figures do not know it
     return found | {
         "paper": style.label(paper),
-        "against": AGAINST.get(paper, "").replace("\n", " "),
+        "against": AGAINST[paper].replace("\n", " "),
+        "changes": found["drawn"] if (table.compared == side_by_side.CHANGE).any() else "",
         "differs": "; ".join(dict.fromkeys(apart.differs)),
-        "others_grade": papers.GRADES[papers.THIRD_PARTY] if (table.grade == papers.THIRD_PARTY).any() else "",
     }
 
 
@@ -93,10 +93,10 @@ def _in_units(base: Mapping | None) -> float:
 
 
 def _name(number: Mapping, block: pd.DataFrame) -> str:
-    """What tells the number from the others of its table: the method, the setting, and the model of several."""
+    """What tells the number from the others of its table: the method; of several tasks, settings or models its own."""
     method = METHODS.get(number["method"], style.label(number["method"]))
-    parts = [method if number["method"] else "", number["setting"] if block.setting.nunique() > 1 else ""]
-    return ", ".join(filter(None, [*parts, number["model"] if block.model.nunique() > 1 else ""])) or number["table"]
+    several = [number[name] for name in ("task", "setting", "model") if block[name].nunique() > 1]
+    return ", ".join(filter(None, [method if number["method"] else "", *several])) or number["table"]
 
 
 def _differs(number: Mapping, model: str) -> str:

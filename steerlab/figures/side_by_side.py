@@ -39,7 +39,7 @@ _LOOKS = {"paper": ("D", "#444444", "the paper"), "third_party": ("s", "#8A8A8A"
 _JOIN = "#B5B5B5"
 _LINE = 0.21  # inches a line of the picture
 _LOG_FROM = 300  # percent from which the picture's axis is logarithmic further out than 100
-_LABELS = {CHANGE: "Change from {against}\n(%)", SHARE: "Share"}
+_LABELS = {CHANGE: "Change from {against} (%)", SHARE: "Share"}
 
 
 # ---- the table ---------------------------------------------------------------------------------------------------
@@ -58,7 +58,7 @@ def line(
         changes = [found[_SIDES["paper" if status == BOTH else "third_party"]], found[_SIDES["ours"]]]
         found["compared"] = "" if pd.isna(changes).any() else CHANGE
     if status == NOT_COMPARABLE:
-        found["differs"] = differs
+        found |= {"differs": differs} | {name: np.nan for name in NUMBERS if name.startswith("our_change")}
     return {column: found[column] for column in COLUMNS}
 
 
@@ -192,11 +192,12 @@ def _finish(panel: Axes, shown: pd.DataFrame, label: str) -> None:
         panel.set_xlim(-100, 100)
         panel.text(0, 0.5, "no number that both sides have", ha="center", fontsize=8, fontstyle="italic")
         return
-    panel.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     panel.margins(x=0.06)
     if (shown.compared == SHARE).all():
-        panel.set_xlim(-0.02, 1.02)
+        panel.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+        panel.set_xlim(-0.06, 1.06)
         return
+    panel.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     if shown[["theirs", "mine"]].abs().max().max() > _LOG_FROM:
         panel.set_xscale("symlog", linthresh=100)
         panel.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=100))
@@ -243,7 +244,8 @@ def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, s
 
 def _sources(shown: pd.DataFrame, side: str) -> dict[str, str]:
     """The models, scales and scorers of one side of the rows drawn; scales of sentiment are called so."""
-    known = shown[[f"{side}_model", f"{side}_scale", f"{side}_scorer"]].astype(object).fillna("").astype(str)  # from CSV
+    known = shown[[f"{side}_model", f"{side}_scale", f"{side}_scorer"]].astype(object)
+    known = known.fillna("").astype(str)  # from CSV: "" is NaN
     scales = known[f"{side}_scale"] + np.where(shown.sentiment & (known[f"{side}_scale"] != ""), " for sentiment", "")
     scorers = pd.DataFrame({"metric": shown.metric, "scorer": known[f"{side}_scorer"]})
     return {

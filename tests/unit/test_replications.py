@@ -136,7 +136,10 @@ def test_what_measures_something_else_is_marked_and_has_no_difference():
     rows = [("base", 0.0, "mc2", 0.4), ("slim_risk_aware", 1.0, "mc2", 0.5), ("slim_cross_entropy", 1.0, "mc2", 0.4)]
     found = line(table("slim", slim_ablations=questions(*rows)), paper_table="Table 4", row="SLIM")
     assert (found["status"], found["ours"], found["compared"]) == ("not comparable", 0.5, "")
-    assert np.isnan(found["difference"]) and found["differs"] == "ours is MC2, the paper's True*Info"
+    assert (
+        np.isnan(found["difference"])
+        and found["differs"] == "ours is the change of MC2 from the unsteered model, the paper's True*Info"
+    )
 
 
 def layers(picked):
@@ -224,7 +227,10 @@ def test_a_run_that_has_nothing_of_a_paper_still_has_a_picture_and_a_caption_tha
     style.save(replications.plot(compared), tmp_path / "a.svg")
     assert "no number that both sides have" in (tmp_path / "a.svg").read_text()
     text = filled(compared)
-    assert "nothing is drawn" in text and f"{(compared.status == 'not run').sum()} that were not run here" in text
+    assert (
+        "nothing is drawn" in text
+        and f"{(compared.status == 'not run').sum()} of theirs that were not run here" in text
+    )
 
 
 def test_the_caption_tells_both_sides_the_grades_and_what_is_not_comparable():

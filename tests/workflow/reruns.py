@@ -468,6 +468,8 @@ def figures(*names: str) -> list[str]:
     return [f"figures/*/{name}.svg" for name in names]
 
 
+# All figures but those that set others' numbers beside a paper's, which wait for these.
+EVERY = ["figures/*/[!r]*.svg", *figures("replication", "rea*")]
 CHOSEN = (("lm_steer", "toxicity"), ("cogsteer", "toxicity"), ("hpr", "truthfulness"), ("slim", "truthfulness"))
 BY_LAYER = ["choices/tiny-llama/eye_tracking.json"]  # what sweeps choose follows from what they train
 ASKED_OF_READERS = ("read_relations", "read_system_prompts")
@@ -565,10 +567,16 @@ MODULES = {
     "steerlab/figures/calibration.py": CALIBRATION,
     "steerlab/figures/ordinary_text.py": figures("ordinary_text"),
     "steerlab/figures/reasoning.py": figures("reasoning"),
-    "steerlab/figures/inputs.py": figures("*"),
-    "steerlab/figures/style.py": figures("*"),
-    "steerlab/parameters.py": figures("*"),
+    "steerlab/figures/inputs.py": EVERY,
+    "steerlab/figures/style.py": EVERY,
+    "steerlab/parameters.py": EVERY,
     "steerlab/reference/lm_steer.yaml": figures("replication"),
+    "steerlab/reference/hpr.yaml": figures("replication_hpr"),
+    "steerlab/reference/slim.yaml": figures("replication_slim"),
+    "steerlab/reference/latentqa.yaml": figures("replication_latentqa"),
+    "steerlab/reference/cogsteer.yaml": figures("replication_cogsteer"),
+    "steerlab/figures/side_by_side.py": figures("replication*"),
+    "steerlab/figures/replications.py": figures("replication_*"),
     "steerlab/reference/calibration/maps.json": TEST_METRICS,
     "steerlab/reference/calibration/calibration.csv": CALIBRATION,
     "steerlab/reference/calibration/reliability.csv": CALIBRATION,
