@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from steerlab import experiment
 from steerlab.cli import _merged
 from steerlab.data.doors import fetch
 from steerlab.data.sources import SAMPLE, table
+from steerlab.experiment import costs, rates, work
+from steerlab.plan_command import files_of_plan
+from steerlab.reference import PAPERS
 from steerlab.tasks import latent_reading, truthfulness
 from tests.workflow.project import ROOT, SNAKEMAKE, copy_project, environment
 
@@ -53,6 +57,31 @@ def test_the_sample_questions_are_as_many_as_are_asked_for(presets: tuple[str, .
     asked = rows[rows["role"] == "prompt"].groupby("split")["group"].nunique().to_dict()
     wanted = {split: n for split, n in spec["settings"]["prompts"].items() if n}
     assert asked | wanted == asked and len(rows[rows["role"] == "train"])
+
+
+def told_in_the_docs() -> dict[str, list[float]]:
+    """Preset -> the numbers of its row in docs/cost.md."""
+    rows = re.findall(r"^\| `(paper-\w+)` \|(.*)\|$", (ROOT / "docs" / "cost.md").read_text(), re.MULTILINE)
+    return {preset: [float(cell.replace(",", "")) for cell in cells.split("|")] for preset, cells in rows}
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_a_papers_preset_costs_what_the_docs_say_and_each_job_fits_in_its_time(
+    paper: str, fresh: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(fresh)
+    x, used = loaded(f"paper-{paper}"), rates.shipped("cuda", loaded(f"paper-{paper}").config["dtype"])
+    jobs = work.jobs(files_of_plan([Path(f"presets/paper-{paper}.yaml")]))
+    cost = costs.of_jobs(x, jobs, used)
+    assert not cost.unknown
+    total, disk = dict(zip(costs.COLUMNS, cost.total)), dict.fromkeys(("store", "results"), 0.0)
+    for place, size in cost.bytes.items():
+        disk[place.partition(",")[0]] += size / 1e9
+    tokens = [total[f"tokens {kind}"] / 1e6 for kind in ("read", "new", "trained on")]
+    counted = [total["jobs"], *tokens, total["GPU-hours"], *disk.values()]
+    assert counted == pytest.approx(told_in_the_docs()[f"paper-{paper}"], rel=0.1, abs=0.06)
+    longest = max(costs.of_jobs(x, [job], used).total[-1] for job in jobs)
+    assert longest < x.config["runtime"] / 60
 
 
 def test_the_papers_preset_has_the_papers_scale():
@@ -117,6 +146,13 @@ def test_latentqas_paper_preset_has_the_settings_of_its_code():
     assert (fitted["answer_role"], fitted["last_answer_only"], fitted["keep"]) == ("reflect", True, "last")
     assert settings["settings"] == ["masked"] and found.config["latent_reading"]["rows"]["train"] is None
     assert len(found.readers) == 3 and found.models == ["llama3-8b-instruct"]
+
+
+def test_latentqas_paper_preset_has_what_its_paper_reports_numbers_of():
+    found = loaded("paper-latentqa")
+    drawn = {figure for _, figure in found.drawn}
+    assert {"read_relations", "read_system_prompts", "control_sentiment", "control_bias"} <= drawn
+    assert found.doors["crows_pairs"] == "url"
 
 
 @pytest.mark.real_data
