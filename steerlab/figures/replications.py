@@ -21,6 +21,10 @@ METHODS = {  # the reference's, beside those that figures know
     "all_layers": "all layers",
     "last_layer": "the last layer",
     "linear_probe": "linear probe",
+    "patchscope": "Patchscope",
+    "repe": "RepE",
+    "sft": "SFT",
+    "dpo": "DPO",
     "slim_cross_entropy_probes": "SLIM, cross-entropy",
 }
 NOT_COMPARED = "data"  # the task of numbers that say what a paper used

@@ -25,14 +25,15 @@ NOT_IN_PAPER, NOT_FOUND, NOT_RUN, NEITHER = "not in the paper", "paper's not fou
 STATUSES = (BOTH, OTHERS, NOT_COMPARABLE, NOT_IN_PAPER, NOT_FOUND, NOT_RUN, NEITHER)  # in the order of the table
 CHANGE, SHARE = "change", "share"  # what of a line the picture compares
 _SIDES = {"paper": "paper_change_percent", "third_party": "third_party_change_percent", "ours": "our_change_percent"}
-NUMBERS = [
-    "paper", "third_party", "ours", "ours_raw", "ours_calibrated", "difference", *_SIDES.values(),
-    "paper_spread", "ours_low", "ours_high", "our_change_percent_low", "our_change_percent_high",
+_NUMBERS = ["paper", "third_party", "ours", "difference"]
+_FURTHER = [
+    *_SIDES.values(), "paper_spread", "ours_low", "ours_high", "our_change_percent_low", "our_change_percent_high",
+    "ours_raw", "ours_calibrated",
 ]  # fmt: skip
 COLUMNS = [
-    "row", "method", "section", "metric", "prompts", "status", "compared", *NUMBERS,
-    "grade", "paper_model", "our_model", "paper_scale", "our_scale", "paper_scorer", "our_scorer",
-    "paper_setting", "our_setting", "differs", "paper_table", "paper_source", "data",
+    "row", "method", "section", "metric", "prompts", "status", *_NUMBERS,
+    "grade", "paper_model", "our_model", "paper_scale", "our_scale", "paper_scorer", "our_scorer", *_FURTHER,
+    "paper_setting", "our_setting", "compared", "differs", "paper_table", "paper_source", "data",
 ]  # fmt: skip
 
 _LOOKS = {"paper": ("D", "#444444", "the paper"), "third_party": ("s", "#8A8A8A", "others, with its method")}
@@ -50,7 +51,7 @@ def line(
 ) -> dict[str, object]:
     """One line of the table, with COLUMNS. paper: of `of_paper`, ours: of the same columns; {} for what there is none
     of. differs: why the two are not compared; then they stand beside each other without a difference."""
-    found = dict.fromkeys(COLUMNS, "") | dict.fromkeys(NUMBERS, np.nan)
+    found = dict.fromkeys(COLUMNS, "") | dict.fromkeys([*_NUMBERS, *_FURTHER], np.nan)
     found |= {"row": name, "method": method, "section": section} | dict(ours) | dict(paper)
     found["status"] = status = _status(paper, ours, differs)
     if status in (BOTH, OTHERS):
@@ -58,7 +59,7 @@ def line(
         changes = [found[_SIDES["paper" if status == BOTH else "third_party"]], found[_SIDES["ours"]]]
         found["compared"] = "" if pd.isna(changes).any() else CHANGE
     if status == NOT_COMPARABLE:
-        found |= {"differs": differs} | {name: np.nan for name in NUMBERS if name.startswith("our_change")}
+        found |= {"differs": differs} | {name: np.nan for name in _FURTHER if name.startswith("our_change")}
     return {column: found[column] for column in COLUMNS}
 
 

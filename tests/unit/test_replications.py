@@ -104,7 +104,7 @@ def test_the_unsteered_row_itself_is_no_change():
 
 def test_what_lacks_a_counterpart_is_not_run():
     compared = table("latentqa", control_bias=pairs())
-    assert line(compared, row="dpo", metric="stereotype_share")["status"] == "not run"
+    assert line(compared, row="DPO", metric="stereotype_share")["status"] == "not run"
     assert line(compared, row="LatentQA", metric="accuracy_country_curr")["status"] == "not run"
 
 
