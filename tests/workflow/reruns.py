@@ -6,6 +6,11 @@ preset to them.
 
 REPORT = ["report/index.html"]  # it prints the whole configuration
 REPLICATION = ["figures/tiny-llama/replication.svg"]
+BESIDE_LATENTQA = [
+    "figures/tiny-llama/replication_latentqa.svg"
+]  # drawn from whichever of the paper's figures there are
+BESIDE_COGSTEER = ["figures/tiny-llama/replication_cogsteer.svg"]
+BESIDE_ABLATIONS = [*BESIDE_COGSTEER, "figures/tiny-llama/replication_slim.svg"]  # where variants are left out
 CALIBRATION = ["figures/all/calibration.svg"]  # drawn from the files that ship
 TOXICITY, SENTIMENT = ["data/toxicity.parquet"], ["data/sentiment.parquet"]
 TRUTHFULNESS = ["data/truthfulness.parquet"]
@@ -147,11 +152,11 @@ LEAVES = {
             "data/controls/latentqa/toxicity.parquet",
         ],
     ),
-    "run.tasks": (["toxicity"], REPLICATION),
+    "run.tasks": (["toxicity"], REPLICATION + BESIDE_COGSTEER + BESIDE_LATENTQA),
     "run.seeds": ([0, 1], ["steers/*/toxicity/1", "generations/tiny-llama/base/toxicity/*/1.parquet"]),
     "run.variants": (
         ["lm_steer_all", "lm_steer_30", "civil_and_positive", "transferred", "lm_steer_100"],
-        ["steers/*_100/*"],
+        ["steers/*_100/*", *BESIDE_ABLATIONS],
     ),
     "run.sweep.seeds": ([1], ["steers/*/toxicity/1", "generations/*/base/toxicity/*/1.parquet", *ANOTHER_SEED]),
     "run.sweep.prompts": (2, SWEPT + SWEPT_ANSWERS),
@@ -170,7 +175,7 @@ LEAVES = {
     "tasks.toxicity.wording": ("Be kind. {text}", TOXICITY),
     "tasks.sentiment.source": ("sentiment_prompts", REPORT),
     "tasks.sentiment.seeds": ([0, 1, 2], ["steers/*/sentiment/2", "generations/*/base/sentiment/test/2.parquet"]),
-    "tasks.sentiment.methods": (["base"], REPLICATION),
+    "tasks.sentiment.methods": (["base"], REPLICATION + BESIDE_LATENTQA),
     "tasks.sentiment.beside": (["cogsteer"], ["steers/tiny-llama/cogsteer/sentiment/0"]),
     "tasks.sentiment.prompts.test": (3, SENTIMENT),
     "tasks.sentiment.texts": (20, SENTIMENT),
@@ -208,7 +213,7 @@ LEAVES = {
     "tasks.bias.wording": ("Be fair. {text}", BIAS),
     "activations.batch_rows": (3, CAPTURED + READERS),
     "activations.shard_rows": (7, CAPTURED + READERS),
-    "steers.lm_steer.adaptor": ("add", LEARNT),
+    "steers.lm_steer.adaptor": ("add", LEARNT + BESIDE_ABLATIONS),
     "steers.lm_steer.rank": (3, LEARNT),
     "steers.lm_steer.eps": (0.002, LEARNT),
     "steers.lm_steer.init": (0.02, LEARNT),
@@ -377,7 +382,7 @@ LEAVES = {
     "latent_reading.rows.train": (20, LATENT_READING),
     "latent_reading.rows.dev": (3, LATENT_READING),
     "latent_reading.rows.test": (5, LATENT_READING),
-    "relations.corpora": ([], REPORT),
+    "relations.corpora": ([], BESIDE_LATENTQA),
     "relations.facts": (2, RELATIONS),
     "relations.mentions": (2, RELATIONS),
     "relations.candidates": (2, RELATIONS),

@@ -17,7 +17,7 @@ import yaml
 from steerlab.data import sources
 from steerlab.experiment import config
 from tests.workflow.project import Job, copy_finished, plan
-from tests.workflow.reruns import LEARNT, LEAVES, MODULES, OF_SENTIMENT, OF_TOXICITY, REPORT, WITH
+from tests.workflow.reruns import BESIDE_ABLATIONS, LEARNT, LEAVES, MODULES, OF_SENTIMENT, OF_TOXICITY, REPORT, WITH
 
 
 def with_overlay(folder: Path, leaf: str, value: object) -> tuple[str, ...]:
@@ -69,10 +69,10 @@ def test_another_seed_reruns_no_text_of_the_others_that_it_cannot_change(finishe
     assert not [file for file in texts if any(fnmatch(file, pattern) for pattern in settled)]
 
 
-def test_another_variant_reruns_itself_its_figures_and_the_report(finished: Path, tmp_path: Path):
+def test_another_variant_reruns_itself_its_figures_and_the_report(finished: Path, files: set[str], tmp_path: Path):
     value, _ = LEAVES["run.variants"]
     jobs = plan(finished, *with_overlay(tmp_path, "run.variants", value))
-    figures = {"figures/tiny-llama/data_efficiency.svg"}
+    figures = matching(files, ["figures/tiny-llama/data_efficiency.svg", *BESIDE_ABLATIONS])
     others = {job.outputs[0] for job in jobs if "/lm_steer_100/" not in job.outputs[0]}
     assert others == figures | set(REPORT)
 
