@@ -314,7 +314,7 @@ def _lines(row: _Row) -> Iterator[dict[str, object]]:
 
 
 def _line(row: _Row, paper: Mapping[str, object], ours: Mapping[str, object]) -> dict[str, object]:
-    return side_by_side.line(method=METHOD, section=row.section, name=row.name, paper=paper, ours=ours)
+    return side_by_side.line(of=METHOD, method=METHOD, section=row.section, name=row.name, paper=paper, ours=ours)
 
 
 def _of_ours(row: Mapping, model: str) -> dict[str, object]:

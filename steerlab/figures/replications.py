@@ -49,15 +49,15 @@ def table(tables: Mapping[str, pd.DataFrame], reference: pd.DataFrame, *, paper:
 
 def plot(table: pd.DataFrame) -> Figure:
     """table: what `table` returns, also when read from its CSV."""
-    own = style.label(table.method.iloc[0])
+    own = style.label(table.of.iloc[0])
     short = {name: name.removeprefix(f"{own}, ") for name in table.row}  # all rows have the method
-    return side_by_side.plot(table, against=AGAINST[table.method.iloc[0]], short=short.__getitem__)
+    return side_by_side.plot(table, against=AGAINST[table.of.iloc[0]], short=short.__getitem__)
 
 
 def facts(table: pd.DataFrame, *, confidence: float = CONFIDENCE) -> dict[str, str]:
     """The phrases of side_by_side.facts but sample_data, and: paper, its method's name; against, what changes are from;
     changes: pairs of them; differs: why rows are not comparable; each of the last two may be empty."""
-    paper = table.method.iloc[0]
+    paper = table.of.iloc[0]
     apart = table[table.status == side_by_side.NOT_COMPARABLE]
     found = side_by_side.facts(table, confidence=confidence)
     del found["sample_data"]  # the rows of some figures do not know it
@@ -82,9 +82,10 @@ def _lines(
         base = against.to_dict("records")[0] if len(against) else None
         elsewhere = model in set(block.model) and number["model"] != model
         ours = {} if elsewhere else _of_ours(number, base, tables, model)
+        method = number["method"] if number["method"] in style.COLOURS else paper
         found = side_by_side.line(
-            method=paper, section=number["task"], name=_name(number, block), ours=ours, differs=_differs(number, model),
-            paper=side_by_side.of_paper(number, _in_units(base)),
+            of=paper, method=method, section=number["task"], name=_name(number, block), ours=ours,
+            paper=side_by_side.of_paper(number, _in_units(base)), differs=_differs(number, model),
         )  # fmt: skip
         if found["status"] in (side_by_side.BOTH, side_by_side.OTHERS) and number["metric"] in RATES:
             found["compared"] = side_by_side.SHARE

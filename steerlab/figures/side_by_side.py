@@ -31,12 +31,12 @@ _FURTHER = [
     "ours_raw", "ours_calibrated",
 ]  # fmt: skip
 COLUMNS = [
-    "row", "method", "section", "metric", "prompts", "status", *_NUMBERS,
+    "row", "of", "method", "section", "metric", "prompts", "status", *_NUMBERS,
     "grade", "paper_model", "our_model", "paper_scale", "our_scale", "paper_scorer", "our_scorer", *_FURTHER,
     "paper_setting", "our_setting", "compared", "differs", "paper_table", "paper_source", "data",
 ]  # fmt: skip
 
-_LOOKS = {"paper": ("D", "#444444", "the paper"), "third_party": ("s", "#8A8A8A", "others, with its method")}
+_LOOKS = {"paper": ("D", "#444444", "the paper"), "third_party": ("s", "#8A8A8A", "another group's run")}
 _JOIN = "#B5B5B5"
 _LINE = 0.21  # inches a line of the picture
 _LOG_FROM = 300  # percent from which the picture's axis is logarithmic further out than 100
@@ -47,12 +47,20 @@ _LABELS = {CHANGE: "Change from {against} (%)", SHARE: "Share"}
 
 
 def line(
-    *, method: str, section: str, name: str, paper: Mapping[str, object], ours: Mapping[str, object], differs: str = ""
+    *,
+    of: str,
+    method: str,
+    section: str,
+    name: str,
+    paper: Mapping[str, object],
+    ours: Mapping[str, object],
+    differs: str = "",
 ) -> dict[str, object]:
-    """One line of the table, with COLUMNS. paper: of `of_paper`, ours: of the same columns; {} for what there is none
-    of. differs: why the two are not compared; then they stand beside each other without a difference."""
+    """One line of the table, with COLUMNS. of: the paper; method: the row's, by which it is coloured. paper: of
+    `of_paper`, ours: of the same columns; {} for what there is none of. differs: why the two are not compared; then
+    they stand beside each other without a difference."""
     found = dict.fromkeys(COLUMNS, "") | dict.fromkeys([*_NUMBERS, *_FURTHER], np.nan)
-    found |= {"row": name, "method": method, "section": section} | dict(ours) | dict(paper)
+    found |= {"row": name, "of": of, "method": method, "section": section} | dict(ours) | dict(paper)
     found["status"] = status = _status(paper, ours, differs)
     if status in (BOTH, OTHERS):
         found["difference"] = found["ours"] - found["paper"]  # pyright: ignore[reportOperatorIssue]
@@ -212,7 +220,8 @@ def _handles(table: pd.DataFrame, shown: pd.DataFrame) -> list[Line2D]:
         marks.pooled_handle(name, marker=marker, color=grey, **hollow)
         for marker, grey, name in (_LOOKS[side] for side in sides)
     ]
-    colour = style.colour(table.method.iloc[0]) if len(table) else marks.GREY
+    methods = list(dict.fromkeys(shown.method)) or list(table.of[:1])
+    colour = style.colour(methods[0]) if len(methods) == 1 else marks.GREY
     return [*theirs, marks.pooled_handle("this run, with its interval", linestyle="none", color=colour)]
 
 

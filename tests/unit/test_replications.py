@@ -205,6 +205,8 @@ def test_the_picture_has_a_panel_of_changes_and_one_of_shares():
     for panel, kind in ((changes, "change"), (shares, "share")):
         ours = sorted(float(mark.get_xdata()[0]) for mark in panel.lines if mark.get_marker() == "o")
         assert ours == sorted(drawn[drawn.compared == kind].mine)
+    marked = {mark.get_color() for mark in changes.lines if mark.get_marker() == "o"}
+    assert marked == {style.colour("iti")}  # a method has one colour in all figures
     squares = [mark for mark in changes.lines if mark.get_marker() == "s"]
     assert len(squares) == (drawn.side == "third_party").sum() > 0
 
