@@ -8,6 +8,7 @@ intervals over prompts. Source: HPR, the figure of activation norms.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +27,7 @@ from steerlab.sites import Site
 
 COLUMNS = [
     "kind", "method", "seed", "strength", "site", "layer", "norm", "base_norm", "ratio", "low", "high", "deviation",
-    "changed", "prompts", "tokens",
+    "changed", "size", "prompts", "tokens",
 ]  # fmt: skip
 EDIT, STREAM = "edit", "stream"
 NEW_TOKENS = 8  # that the unsteered model writes
@@ -48,11 +49,13 @@ class _Batch:
 
 @dataclass(frozen=True)
 class _Norms:
-    """Norms at one site of the counted tokens, (tokens,) float64: before, after; changed: whether the state did."""
+    """Norms at one site of the counted tokens, (tokens,) float64: before, after; changed: whether the state did;
+    distance: of the two states, NaN where they are of two runs."""
 
     before: np.ndarray
     after: np.ndarray
     changed: np.ndarray
+    distance: np.ndarray
 
 
 def norms(
@@ -65,12 +68,13 @@ def norms(
     confidence: float = bootstrap.CONFIDENCE,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """One row a steer and place, with COLUMNS: kind "edit" at each site of a layer that the steer edits, of attention
-    heads the ones it changes; kind "stream" at the output of every block.
+    """One row a steer and place, with COLUMNS: kind "edit" at each site that the steer edits (layer is NaN at one that
+    is no layer's), of attention heads the ones it changes; kind "stream" at the output of every block.
 
     prompts: (id, text). norm, base_norm: means over tokens of |x'| and |x|; ratio: of the two; deviation: mean over
     tokens of | |x'| / |x| - 1 |, which shows what a mean of larger and smaller ones hides; changed: share of tokens
-    with x' other than x. A steer that edits no layer's states (LoRA) has rows of the stream alone.
+    with x' other than x; size: mean over tokens of |x' - x|, over that of |x|, NaN in the stream. A steer that changes
+    weights and edits no states (LoRA) has rows of the stream alone.
     seed: the bootstrap's, not the steer's.
     """
     batches = _batches(model, prompts, new_tokens)
@@ -81,7 +85,7 @@ def norms(
     rows = []
     for one in progress(steered, total=len(steered), desc="norms", unit="steer"):
         edits, after = _steered_norms(model, batches, one, stream)
-        behind = {site: _Norms(plain[site], after[site], plain[site] != after[site]) for site in stream}
+        behind = {site: _in_stream(plain[site], after[site]) for site in stream}
         for kind, places in ((EDIT, edits), (STREAM, behind)):
             rows += [
                 (kind, one.method, one.steer.record.seed, one.strength, site.name, site.layer)
@@ -91,13 +95,18 @@ def norms(
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def _in_stream(before: np.ndarray, after: np.ndarray) -> _Norms:
+    return _Norms(before, after, before != after, np.full(len(before), np.nan))
+
+
 def _numbers(found: _Norms, owner: np.ndarray, intervals: Mapping[str, Any]) -> tuple[float, ...]:
-    """norm, base_norm, ratio, low, high, deviation, changed, prompts, tokens."""
+    """norm, base_norm, ratio, low, high, deviation, changed, size, prompts, tokens."""
     after, before = (np.bincount(owner, weights=norm) for norm in (found.after, found.before))
     ratio = bootstrap.ratio(after, before, **intervals)
     means = (float(found.after.mean()), float(found.before.mean()))
     shares = (float(np.abs(found.after / found.before - 1).mean()), float(found.changed.mean()))
-    return (*means, ratio.value, ratio.low, ratio.high, *shares, ratio.n, len(owner))
+    size = float(found.distance.mean() / found.before.mean())
+    return (*means, ratio.value, ratio.low, ratio.high, *shares, size, ratio.n, len(owner))
 
 
 # ---- running the model ----
@@ -133,7 +142,6 @@ def _run(model: ModelHandle, batch: _Batch) -> None:
             attention_mask=batch.mask,
             position_ids=(batch.mask.cumsum(1) - 1).clamp(min=0),
             use_cache=False,
-            logits_to_keep=1,
         )
 
 
@@ -141,7 +149,7 @@ def _stream_norms(model: ModelHandle, batches: Sequence[_Batch], stream: Sequenc
     """|x| at the output of each block, (tokens,), of the unsteered model."""
     found: dict[Site, list[np.ndarray]] = {site: [] for site in stream}
     for batch in batches:
-        with sites.capture(model.load(), stream) as states:
+        with sites.without_head(model.load()), sites.capture(model.load(), stream) as states:
             _run(model, batch)
         for site in stream:
             found[site].append(_norm(_of(states[site], batch)))
@@ -152,12 +160,13 @@ def _steered_norms(
     model: ModelHandle, batches: Sequence[_Batch], one: Steered, stream: Sequence[Site]
 ) -> tuple[dict[Site, _Norms], dict[Site, np.ndarray]]:
     """What the edits do at their own sites, and |x'| at the output of each block."""
-    edited = [site for site in one.steer.sites if site.layer is not None]  # elsewhere states are of the last token
+    edited = list(one.steer.sites)
     edits: dict[Site, list[_Norms]] = {site: [] for site in edited}
     after: dict[Site, list[np.ndarray]] = {site: [] for site in stream}
     for batch in batches:
         attached = one.steer.attached(model.load(), one.strength)
-        with sites.capture_around(model.load(), edited, attached, stream) as (given, left):
+        headless = nullcontext() if Site("logits") in edited else sites.without_head(model.load())
+        with headless, sites.capture_around(model.load(), edited, attached, stream) as (given, left):
             _run(model, batch)
         for site in edited:
             edits[site].append(_compared(_of(given[site], batch), _of(left[site], batch)))
@@ -180,12 +189,13 @@ def _compared(before: Tensor, after: Tensor) -> _Norms:
     if before.ndim == 3 and differs.any():
         heads = differs.any(0).any(-1)
         before, after = before[:, heads], after[:, heads]
-    return _Norms(_norm(before), _norm(after), differs.flatten(1).any(1).cpu().numpy())
+    changed, distance = differs.flatten(1).any(1).cpu().numpy(), _norm(after.double() - before.double())
+    return _Norms(_norm(before), _norm(after), changed, distance)
 
 
 def _norm(states: Tensor) -> np.ndarray:
     return states.flatten(1).double().norm(dim=1).cpu().numpy()
 
 
-def _fields(found: _Norms) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return found.before, found.after, found.changed
+def _fields(found: _Norms) -> tuple[np.ndarray, ...]:
+    return found.before, found.after, found.changed, found.distance

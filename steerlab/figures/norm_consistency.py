@@ -20,14 +20,14 @@ EDIT, STREAM = "edit", "stream"
 PANELS = {EDIT: "At the edit\n(|x'| / |x|)", STREAM: "Block output\n(multiple of unsteered)"}
 COLUMNS = [  # the model, the columns of steerlab.analyses.norms, and kept: whether the norm is
     "model", "kind", "method", "seed", "strength", "site", "layer", "norm", "base_norm", "ratio", "low", "high",
-    "deviation", "changed", "prompts", "tokens", "kept",
+    "deviation", "changed", "size", "prompts", "tokens", "kept",
 ]  # fmt: skip
 
 _LOG_FROM = 4  # largest over smallest ratio from which an axis is logarithmic
 
 
 def table(norms: pd.DataFrame, *, model: str = "", rounding: float = 1e-4) -> pd.DataFrame:
-    """The rows of steerlab.analyses.norms with COLUMNS: methods in the style's order, edits first, layers up.
+    """The rows of steerlab.analyses.norms of layers, with COLUMNS: methods in the style's order, edits first, layers up.
 
     model: its name, for the caption. rounding: of the model's precision; a mean deviation below it keeps the norm.
     Raises ValueError where there is nothing, or a method has several seeds or strengths.
@@ -38,6 +38,7 @@ def table(norms: pd.DataFrame, *, model: str = "", rounding: float = 1e-4) -> pd
     if (several > 1).any():
         raise ValueError(f"figure {FIGURE}: {several.idxmax()} has several seeds or strengths; pass one of each")
     rows = norms.assign(place=norms.method.map(style.rank), rank=norms.kind.map(list(PANELS).index), model=model)
+    rows = rows[rows.layer.notna()]  # an edit of what the head reads has no place on the axis
     rows["kept"] = rows.deviation < rounding
     return rows.sort_values(["place", "method", "rank", "layer"], ignore_index=True)[COLUMNS]
 

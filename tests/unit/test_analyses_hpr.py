@@ -228,6 +228,7 @@ def test_a_vector_that_is_added_moves_norms_as_runs_by_hand_say(written) -> None
     assert edit.norm == pytest.approx(float(after.mean()), rel=1e-5)
     assert edit.ratio == pytest.approx(float(after.mean() / before.mean()), rel=1e-5)
     assert edit.deviation == pytest.approx(float((after / before - 1).abs().mean()), rel=1e-4)
+    assert edit["size"] == pytest.approx(float(2 * steer.vector.norm() / before.mean()), rel=1e-5)
     assert edit.changed == 1, "CAA begins at the last prompt token too"
     (stream,) = table[(table.kind == norms.STREAM) & (table.layer == 1)].to_dict("records")
     assert stream["ratio"] == pytest.approx(edit.ratio), "the block's own output"
@@ -248,7 +249,18 @@ def test_of_attention_heads_only_those_that_are_changed_count() -> None:
 
 def test_a_steer_without_sites_has_rows_of_the_stream_alone() -> None:
     table = found(one(Edited((), None), "lora"))
-    assert set(table.kind) == {norms.STREAM} and table.ratio.eq(1).all()
+    assert set(table.kind) == {norms.STREAM} and table.ratio.eq(1).all() and table["size"].isna().all()
+
+
+def test_an_edit_of_what_the_head_reads_counts_at_every_token_as_one_of_a_layer_does() -> None:
+    def doubled(x: Tensor, where) -> Tensor:
+        return 2 * x
+
+    table = found(one(Edited((Site("lm_head_input"), Site("block_output", 0)), doubled), "lm_steer"))
+    edits = table[table.kind == norms.EDIT]
+    assert edits.site.tolist() == ["lm_head_input", "block_output"] and edits.layer.isna().tolist() == [True, False]
+    assert edits["size"].tolist() == pytest.approx([1.0, 1.0]) and edits.tokens.nunique() == 1
+    assert norm_consistency.table(table).layer.notna().all()
 
 
 def test_batches_of_prompts_change_nothing(monkeypatch) -> None:

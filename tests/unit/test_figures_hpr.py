@@ -67,7 +67,7 @@ def norms(**sizes):
         for kind, site, layer, change in places:
             ratio = 1 + change
             ends = (ratio - 0.001, ratio + 0.001)
-            table.append((kind, method, 0, 1.0, site, layer, 5 * ratio, 5.0, ratio, *ends, abs(change), 1.0, 16, 144))
+            table.append((kind, method, 0, 1.0, site, layer, 5 * ratio, 5.0, ratio, *ends, abs(change), 1.0, 0.3, 16, 144))
     return pd.DataFrame(table, columns=norm_consistency.COLUMNS[1:-1])
 
 
