@@ -10,7 +10,16 @@ from pathlib import Path
 
 import yaml
 
-from steerlab import audit_command, experiment, latentqa_commands, latentqa_data, mirror, plan_command, watch
+from steerlab import (
+    audit_command,
+    experiment,
+    export_command,
+    latentqa_commands,
+    latentqa_data,
+    mirror,
+    plan_command,
+    watch,
+)
 from steerlab.demo import command as demo
 from steerlab.terminal import add_where, be_quiet, one_line, write
 
@@ -43,6 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     demo.add(
         commands.add_parser("demo", help="a local page: a model's continuations without and with steers, in colour"),
         lambda overlays: _experiment(overlays, command="demo"),
+    )
+    export_command.add(
+        commands.add_parser("export", help="write a saved steer with its card to a folder of its own, as for a hub")
     )
     latentqa_commands.add_read(
         commands.add_parser("read", help="ask a reader (LatentQA's decoder) about a model's states of a dialog"),

@@ -366,6 +366,25 @@ class Experiment:
             files |= {f"{kind}_of_{cell.method}": asked(of) for kind, asked in kinds.items()}
         return files
 
+    def card_input(self, w: SimpleNamespace) -> dict[str, list[str]]:
+        """What the card of a method's steers on a task is written from, by kind; "base_" is of the unsteered model."""
+        own, base = self.cells[w.model, w.method, w.task, "test"], self.cells[w.model, "base", w.task, "test"]
+        first = comparison.first_seed(self.config, w.task)
+        seeds = [SimpleNamespace(**vars(own), seed=seed) for seed in own.seeds]
+        tasks = comparison.tasks(self.config, w.model)
+        files = {
+            "steers": [steer for each in seeds for steer in self.steer_input(each)],
+            "choice": self.choice_input(SimpleNamespace(**vars(own))),
+            "trained_on": [self.training_table(w)],
+            "comparisons": [names.COMPARISON.format(model=w.model, task=task) for task in tasks],
+            "norms": [names.NORMS.format(model=w.model, task=w.task, seed=first)] if TASKS[w.task].objective else [],
+        }
+        for prefix, cell in (("", own), ("base_", base)):
+            of = SimpleNamespace(**vars(cell))
+            files[f"{prefix}continuations"] = self.generations(of)
+            files |= {f"{prefix}scores": self.text_scores(of), f"{prefix}answers": self.answers(of)}
+        return files
+
     def biased_methods(self, w: SimpleNamespace) -> list[str]:
         """The methods whose likelihoods of given sentences are measured."""
         return [cell.method for cell, _ in latentqa.biased(self.config, w.model, int(w.seed))]
@@ -455,6 +474,11 @@ class Experiment:
         """(model, figure) of every figure that the configuration has the cells for."""
         return figures.drawn(self.config, self.cells)
 
+    def cards(self, pattern: str) -> list[str]:
+        """The cards of all steers that are compared."""
+        found = [cell for model in self.config["run"]["models"] for cell in comparison.carded(self.config, model)]
+        return [pattern.format(model=cell.model, method=cell.method, task=cell.task) for cell in found]
+
     def figures(self, group: str | None = None, pattern: str = names.FIGURE, named: str | None = None) -> list[str]:
         """The files of all figures that can be drawn, or of those of a group or of a name."""
         return [
@@ -477,6 +501,7 @@ FILES = {
         str((SHIPPED / file).relative_to(codes.ROOT)) for file in ("calibration.csv", "reliability.csv")
     ),
     "build_report": ("steerlab/report/page.html.j2",),
+    "write_card": ("steerlab/report/card.md.j2", "steerlab/report/card.html.j2"),
     "replication": ("steerlab/reference/lm_steer.yaml",),
     **{figure: (f"steerlab/reference/{FIGURES[figure].group}.yaml",) for figure in figures.REPLICATIONS},
 }

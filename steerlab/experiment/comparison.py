@@ -34,6 +34,12 @@ def is_control(config: dict, cell: Cell) -> bool:
     return of(config, cell).method.is_control or of(config, cell).shuffled
 
 
+def carded(config: dict, model: str) -> list[Cell]:
+    """The compared cells whose steers have a card: a random control stands on that of its method."""
+    found = (cell for task in tasks(config, model) for cell in compared(config, model, task))
+    return [cell for cell in found if METHODS[cell.method].steer and not METHODS[cell.method].is_control]
+
+
 def main(cell: Cell) -> dict[str, Any]:
     """The setting of a cell that is its method's own: what was picked, or else the published strength."""
     strength = next((one for one in (PICK, 1.0) if one in cell.strengths), cell.strengths[-1])

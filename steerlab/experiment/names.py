@@ -57,6 +57,8 @@ GLUE_CHOICE = "results/choices/{model}/glue/{task}/{intervention}.json"
 CLASSIFIER = "results/classifiers/{model}/{intervention}/{task}/test/{layers}/{seed}.parquet"
 LAYER_COMPARISON = "results/metrics/{model}/glue/{task}.csv"
 TRAINING_COST = "results/analyses/{model}/glue/{task}/cost.csv"
+CARD = "results/report/cards/{model}/{method}/{task}.md"
+CARD_PAGE = "results/report/cards/{model}/{method}/{task}.html"
 REPORT = "results/report/index.html"
 
 

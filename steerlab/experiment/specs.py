@@ -455,6 +455,32 @@ GROUPS = {
 }
 
 
+def write_card(config: dict, doors: dict, *, model: str, method: str, task: str) -> dict:
+    objective, found = TASKS[task].compared, {cell.method: cell for cell in comparison.compared(config, model, task)}
+    assert objective, f"nothing is compared on {task}"
+    cell, line = found[method], METHODS[method]
+    control = next((name for name in found if METHODS[name].is_control and METHODS[name].derived_from == method), None)
+    definition, table = config["models"][model], sources.table()
+    used = sorted(_used_sources(config, method, task) | {definition.get("source")} - {None})
+    return {
+        "model": model,
+        "base_model": definition.get("repo", model),
+        "method": method,
+        "task": task,
+        "seeds": list(cell.seeds),
+        "base_seeds": list(_cell(config, model, "base", task, "test").seeds),
+        "signal": line.needs,
+        "ours": task not in line.published_on,
+        "control": control,
+        "setting": comparison.main(cell),
+        "metric": objective.metric,
+        "goal": objective.goal,
+        "scorer": effect_label(config, task),
+        "sources": [{"source": name, "door": doors[name], "licence": table[name].licence} for name in used],
+        "data": "sample" if _rests_on_sample(config, doors, method, task) else "real",
+    }
+
+
 def build_report(config: dict, doors: dict) -> dict:
     """The whole configuration, which the report prints, with sources, groups of figures and what was not run."""
     sourced = {name: sources.table()[name] for name in doors}
@@ -518,6 +544,11 @@ def _scorer(config: dict, name: str, line: TextScorer) -> dict:
 
 def _rests_on_sample(config: dict, doors: dict, method: str, task: str) -> bool:
     """True if anything that the cell was trained or prompted with is sample data."""
+    return any(doors[source] == "sample" for source in _used_sources(config, method, task))
+
+
+def _used_sources(config: dict, method: str, task: str) -> set[str]:
+    """The sources that a cell was trained and prompted with."""
     line = cells.instance(config, method, task).method
     used = {task_sources(config, task)[0]}
     learnt = METHODS[line.derived_from] if line.derived_from else line
@@ -526,4 +557,4 @@ def _rests_on_sample(config: dict, doors: dict, method: str, task: str) -> bool:
     elif learnt.needs:
         learnt_on = TASKS[task].learnt_on or task
         used |= {training_source(config, name) for name in derivation(config, "", method, learnt_on)[1]}
-    return any(doors[source] == "sample" for source in used)
+    return used

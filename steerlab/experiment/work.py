@@ -76,7 +76,14 @@ STATES = ("fit_hpr", "fit_slim")  # with the square of the hidden size
 # ---- jobs ----
 
 # Every file of a job but its first, which stands for it.
-_BESIDE = (names.COMPARED_PAIRS, names.FIGURE_DATA, names.CAPTION, names.RELIABILITY, names.CALIBRATION_MAPS)
+_BESIDE = (
+    names.COMPARED_PAIRS,
+    names.CARD_PAGE,
+    names.FIGURE_DATA,
+    names.CAPTION,
+    names.RELIABILITY,
+    names.CALIBRATION_MAPS,
+)
 
 
 def jobs(summary: str) -> list[Job]:
@@ -433,6 +440,7 @@ _OUTPUTS = {
     "measure_divergence": names.DIVERGENCE,
     "measure_speed": names.SPEED,
     "compare_methods": names.COMPARISON,
+    "write_card": names.CARD,
     "interpret_steer": names.INTERPRETATION,
     "correlate_eye_tracking": names.EYE_TRACKING,
     "evaluate_probes": names.PROBES,

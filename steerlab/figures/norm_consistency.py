@@ -27,7 +27,7 @@ _LOG_FROM = 4  # largest over smallest ratio from which an axis is logarithmic
 
 
 def table(norms: pd.DataFrame, *, model: str = "", rounding: float = 1e-4) -> pd.DataFrame:
-    """The rows of steerlab.analyses.norms of layers, with COLUMNS: methods in the style's order, edits first, layers up.
+    """The rows of steerlab.analyses.norms, of layers, with COLUMNS: methods in the style's order, edits first.
 
     model: its name, for the caption. rounding: of the model's precision; a mean deviation below it keeps the norm.
     Raises ValueError where there is nothing, or a method has several seeds or strengths.

@@ -58,6 +58,7 @@ def build(
     config: str,
     sources: Sequence[Mapping[str, str]],
     not_run: Sequence[str],
+    cards: Sequence[tuple[str, str]] = (),
     title: str = "Steering language models: results of this run",
 ) -> str:
     """The page as HTML.
@@ -65,6 +66,7 @@ def build(
     costs: as from steerlab.report.costs.collect. provenance: sections of names and values, such as
     {"Versions": {"torch": "2.13.0"}}. config: the configuration in effect, as text. sources: rows with the same keys in
     each, which become the columns (name, kind, licence, citation, ...). not_run: a sentence for each thing left out.
+    cards: (title, address) of the pages of steers beside this one.
     Figures of one group stand under its heading, groups in the order in which they first come.
     Raises ValueError for two figures of one name.
     """
@@ -86,6 +88,7 @@ def build(
         config=config,
         sources=sources,
         not_run=not_run,
+        cards=cards,
     )
 
 

@@ -67,7 +67,8 @@ def norms(**sizes):
         for kind, site, layer, change in places:
             ratio = 1 + change
             ends = (ratio - 0.001, ratio + 0.001)
-            table.append((kind, method, 0, 1.0, site, layer, 5 * ratio, 5.0, ratio, *ends, abs(change), 1.0, 0.3, 16, 144))
+            shares = (abs(change), 1.0, 0.3)
+            table.append((kind, method, 0, 1.0, site, layer, 5 * ratio, 5.0, ratio, *ends, *shares, 16, 144))
     return pd.DataFrame(table, columns=norm_consistency.COLUMNS[1:-1])
 
 
@@ -346,7 +347,7 @@ def test_the_caption_of_norms_tells_who_keeps_them_who_does_not_and_who_edits_no
     text = caption("norm_consistency", norm_consistency.table(norms(hpr=3e-8, caa=-0.25, lora=None)))
     assert "keeps the norm, to rounding, under HPR, 1 (3e-08 on average at the layer that changes it most)." in text
     assert "on average by: CAA, 1: 25 %." in text
-    assert "No states are edited by LoRA, 1." in text
+    assert "No layer's states are edited by LoRA, 1." in text
     assert "144 tokens" in text and "16 dev prompts" in text and "random" not in text
 
 
