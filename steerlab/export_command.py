@@ -6,6 +6,7 @@ Nothing is uploaded. The folder holds what `steerlab.methods.load` reads, safete
 import argparse
 import shutil
 import sys
+from json import JSONDecodeError
 from pathlib import Path
 
 from steerlab.experiment import names
@@ -41,12 +42,11 @@ def export(steer: Path, folder: Path) -> Path | None:
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is there and not empty; name a new folder")
-    found = saved_steers.saved(steer)
     try:
-        loaded = methods.load(steer)
-    except (SafetensorError, KeyError, TypeError) as error:
+        found, loaded = saved_steers.saved(steer), methods.load(steer)
+    except (SafetensorError, JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{steer} holds a damaged steer ({error}); train it again") from error
-    if not hasattr(loaded, "attached"):
+    if hasattr(loaded, "read"):
         raise ValueError(f"{steer} holds a reader of states and no steer; name a steer's folder")
     written = _card_of(steer)
     about = written.read_text() if written else card.of_record(found)

@@ -148,7 +148,7 @@ _SIGNALS = {
     "pairs": "pairs of a wished and an unwished answer",
     "qa_pairs": "questions about the model's states, with the answers that are wished",
 }
-_OURS = "; on this task this project's choice, as the paper has another"
+_OURS = "; what it learns from here is this project's choice, as the method's paper has not this task"
 
 
 def training_texts(rows: pd.DataFrame, steers: Iterable[Saved]) -> str:
@@ -214,7 +214,7 @@ def _column(rows: pd.DataFrame, norms: pd.DataFrame, method: str) -> dict[str, s
         "KL divergence from the unsteered model, nats a token": _estimate(own, "kl"),
         "perplexity over the unsteered model's": _estimate(own, "perplexity_ratio"),
         "accuracy on questions of another kind": _estimate(own, "accuracy"),
-        "its change from the unsteered model": _estimate(own, "accuracy_change", signed=True),
+        "change of that accuracy": _estimate(own, "accuracy_change", signed=True),
         "seconds a token": _seconds(own),
         "training, seconds": numbers.digits(own["training_seconds"]) if own else "–",
     }

@@ -5,6 +5,7 @@ preset to them.
 """
 
 REPORT = ["report/index.html"]  # it prints the whole configuration
+CARDS = ["report/cards/tiny-llama/*.md"]
 REPLICATION = ["figures/tiny-llama/replication.svg"]
 BESIDE_LATENTQA = [
     "figures/tiny-llama/replication_latentqa.svg"
@@ -573,7 +574,7 @@ MODULES = {
     "steerlab/figures/ordinary_text.py": figures("ordinary_text"),
     "steerlab/figures/reasoning.py": figures("reasoning"),
     "steerlab/figures/inputs.py": EVERY,
-    "steerlab/figures/style.py": EVERY,
+    "steerlab/figures/style.py": [*EVERY, *CARDS],
     "steerlab/parameters.py": EVERY,
     "steerlab/reference/lm_steer.yaml": figures("replication"),
     "steerlab/reference/hpr.yaml": figures("replication_hpr"),
@@ -587,6 +588,11 @@ MODULES = {
     "steerlab/reference/calibration/reliability.csv": CALIBRATION,
     "scripts/calibrate_scorers.py": [],
     "captions/spectrum.rst": figures("spectrum"),
+    "steerlab/report/card.py": CARDS,
+    "steerlab/report/saved_steers.py": CARDS,
+    "steerlab/report/markdown.py": CARDS,
+    "steerlab/report/card.md.j2": CARDS,
+    "steerlab/report/card.html.j2": CARDS,
     "steerlab/report/page.py": REPORT,
     "steerlab/report/page.html.j2": REPORT,
     "steerlab/progress.py": [],
