@@ -16,6 +16,7 @@ FILES = ("steer.json", "steer.safetensors")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `export`."""
     parser.add_argument("steer", type=Path, help="results/steers/<model>/<method>/<task>/<seed>")
     parser.add_argument("folder", type=Path, help="where to write it: a new folder, or an empty one")
     parser.set_defaults(run=_run)

@@ -12,6 +12,7 @@ def add_where(parser: argparse.ArgumentParser) -> None:
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
+    """Where a command runs its model, and in which dtype."""
     parser.add_argument("--device", default="cpu", help="cpu, the default, or cuda")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
 

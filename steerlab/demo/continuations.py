@@ -54,6 +54,7 @@ class Side:
 
     @property
     def text(self) -> str:
+        """The continuation so far."""
         return "".join(self.pieces)
 
 
@@ -90,6 +91,7 @@ class Bench:
         return self._turns.take(lambda: self._compared(asked))
 
     def close(self) -> None:
+        """End the thread that serves requests."""
         self._turns.close()
 
     def _compared(self, asked: Asked) -> Generator[Shown]:

@@ -42,10 +42,12 @@ class Saved:
 
     @property
     def task(self) -> str:
+        """The task that it was trained on."""
         return self.name.split("/")[1]
 
     @property
     def label(self) -> str:
+        """Method, task and seed, as a list of choices shows them."""
         method, task, seed = self.name.split("/")
         return f"{style.label(method)}, {task}, seed {seed}"
 

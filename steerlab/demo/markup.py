@@ -62,6 +62,7 @@ def messages(lines: Sequence[str]) -> str:
 
 
 def status(line: str) -> str:
+    """A line on what the page is doing, escaped."""
     return f'<div class="demo"><p class="status" role="status">{escape(line)}</p></div>'
 
 

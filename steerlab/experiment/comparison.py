@@ -35,9 +35,9 @@ def is_control(config: dict, cell: Cell) -> bool:
 
 
 def carded(config: dict, model: str) -> list[Cell]:
-    """The compared cells whose steers have a card: a random control stands on that of its method."""
+    """The compared cells whose steers have a card: a control has none of its own."""
     found = (cell for task in tasks(config, model) for cell in compared(config, model, task))
-    return [cell for cell in found if METHODS[cell.method].steer and not METHODS[cell.method].is_control]
+    return [cell for cell in found if of(config, cell).method.steer and not is_control(config, cell)]
 
 
 def main(cell: Cell) -> dict[str, Any]:

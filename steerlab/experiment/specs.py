@@ -456,10 +456,12 @@ GROUPS = {
 
 
 def write_card(config: dict, doors: dict, *, model: str, method: str, task: str) -> dict:
+    """Whose steers the card is of, beside which control, and the sources that they rest on."""
     objective, found = TASKS[task].compared, {cell.method: cell for cell in comparison.compared(config, model, task)}
     assert objective, f"nothing is compared on {task}"
     cell, line = found[method], METHODS[method]
-    control = next((name for name in found if METHODS[name].is_control and METHODS[name].derived_from == method), None)
+    controls = [name for name, other in found.items() if comparison.of(config, other).method.is_control]
+    control = next((name for name in controls if METHODS[name].derived_from == method), None)
     definition, table = config["models"][model], sources.table()
     used = sorted(_used_sources(config, method, task) | {definition.get("source")} - {None})
     return {
