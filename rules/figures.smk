@@ -1,5 +1,5 @@
-# In: metrics, choices and analyses; for the papers' numbers, the CSV of other figures. Out: a figure, its caption and the
-# CSV behind it. Nothing here needs a model. After `figures` stand LatentQA's experiments by name.
+# In: metrics, choices and analyses; for the papers' numbers, the CSV of other figures. Out: a figure as SVG and PDF, its
+# caption and the CSV behind it. Nothing here needs a model. After `figures` stand LatentQA's experiments by name.
 
 
 rule plot_figure:
@@ -12,6 +12,7 @@ rule plot_figure:
             category="{figure}",
             labels={"model": "{model}"},
         ),
+        pdf=names.FIGURE_PDF,
         data=names.FIGURE_DATA,
         caption=names.CAPTION,
     log:

@@ -6,8 +6,8 @@ from pathlib import Path
 from steerlab.job import job
 
 
-def run(*, inputs: dict[str, list[Path]], figure: Path, data: Path, caption: Path, spec: dict) -> None:
-    """Write the figure (SVG), its rows (CSV) and its caption, filled in (reStructuredText); inputs: files by kind."""
+def run(*, inputs: dict[str, list[Path]], figure: Path, pdf: Path, data: Path, caption: Path, spec: dict) -> None:
+    """Write the figure (SVG and PDF), its rows (CSV) and its caption, filled in (reStructuredText); inputs: files by kind."""
     from steerlab.figures import captions, style
     from steerlab.figures import inputs as files
 
@@ -16,7 +16,7 @@ def run(*, inputs: dict[str, list[Path]], figure: Path, data: Path, caption: Pat
     table.to_csv(data, index=False)
     facts = {"sample_data": spec["sample_data"]} | module.facts(table, **spec["intervals"])
     caption.write_text(captions.caption(spec["caption"], facts))
-    style.save(module.plot(table), figure)
+    style.save(module.plot(table), figure, pdf)
 
 
 if "snakemake" in globals():

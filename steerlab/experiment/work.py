@@ -79,6 +79,7 @@ STATES = ("fit_hpr", "fit_slim")  # with the square of the hidden size
 _BESIDE = (
     names.COMPARED_PAIRS,
     names.CARD_PAGE,
+    names.FIGURE_PDF,
     names.FIGURE_DATA,
     names.CAPTION,
     names.RELIABILITY,

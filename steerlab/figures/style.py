@@ -15,6 +15,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
@@ -80,6 +81,7 @@ _SETTINGS = {
     "legend.frameon": False,
     "figure.facecolor": "white",
     "svg.fonttype": "path",  # looks the same where the font is missing; the page gives the words to screen readers
+    "pdf.fonttype": 42,  # TrueType: letters that a reader can search and copy, and that publishers take
     "svg.hashsalt": "steerlab",  # ids inside the file then depend on its content alone
 }
 
@@ -131,13 +133,29 @@ def panels(columns: int, *, height: float, rows: int = 1) -> tuple[Figure, list[
     return figure, list(figure.subplots(rows, columns, sharey="row", squeeze=False).flat)
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write the figure as SVG: the same figure gives the same bytes, whenever and wherever it is drawn."""
+def save(figure: Figure, path: Path, pdf: Path | None = None) -> None:
+    """Write the figure as SVG, and with the same layout as PDF where a path for it is given.
+
+    The same figure gives the same bytes, whenever and wherever it is drawn.
+    """
     with context():
         metadata = {"Date": None, "Creator": None, "Format": "image/svg+xml", "Type": None}
         drawn = io.StringIO()
         FigureCanvasSVG(figure).print_svg(drawn, metadata=metadata)
-    path.write_text(_named_as_printed(drawn.getvalue()), encoding="utf-8")
+        path.write_text(_named_as_printed(drawn.getvalue()), encoding="utf-8")
+        if pdf is not None:
+            _settle(figure)
+            with pdf.open("wb") as file:
+                FigureCanvasPdf(figure).print_pdf(file, metadata=dict.fromkeys(("CreationDate", "Creator", "Producer")))
+
+
+def _settle(figure: Figure) -> None:
+    """Fix the panels where the layout has put them, but for the last bits, which its solver leaves to chance: a PDF
+    prints ten digits of each place, an SVG six."""
+    figure.set_layout_engine("none")
+    for panel in figure.axes:
+        left, bottom, width, height = (round(float(edge), 9) for edge in panel.get_position(original=True).bounds)
+        panel.set_position((left, bottom, width, height))
 
 
 def _named_as_printed(svg: str) -> str:

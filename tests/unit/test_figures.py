@@ -97,8 +97,9 @@ def test_a_panel_that_the_layout_moves_by_its_last_bit_gives_the_same_bytes(tmp_
     for name, left in (("a", 0.3), ("b", np.nextafter(0.3, 1))):
         figure = Figure()
         figure.add_axes((left, 0.1, 0.5, 0.5)).plot([0, 1], [0, 1])
-        style.save(figure, tmp_path / f"{name}.svg")
-    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+        style.save(figure, tmp_path / f"{name}.svg", tmp_path / f"{name}.pdf")
+    for ending in ("svg", "pdf"):
+        assert (tmp_path / f"a.{ending}").read_bytes() == (tmp_path / f"b.{ending}").read_bytes()
 
 
 def test_another_value_gives_other_bytes(tmp_path):
@@ -118,6 +119,31 @@ def test_the_readers_own_matplotlib_settings_change_nothing_and_are_left_as_they
 def test_no_date_and_no_version_stand_in_the_file(tmp_path):
     text = svg(toxicity.table(metrics()), tmp_path / "a.svg").decode()
     assert not re.search(r"\d{4}-\d{2}-\d{2}|Matplotlib v", text)
+
+
+def pdf(table, path):
+    style.save(toxicity.plot(table), path.with_suffix(".svg"), path)
+    return path.read_bytes()
+
+
+def test_the_pdf_depends_on_the_table_alone_and_bears_no_date(tmp_path, monkeypatch):
+    table = toxicity.table(metrics(methods=STEERED))
+    first = pdf(table, tmp_path / "a.pdf")
+    monkeypatch.setattr("time.time", lambda: 1e9)  # 2001
+    assert pdf(table.sample(frac=1, random_state=0).sort_index(), tmp_path / "b.pdf") == first
+    assert pdf(table.assign(value=table.value * 1.01), tmp_path / "c.pdf") != first
+    assert first.startswith(b"%PDF") and not re.search(rb"CreationDate|D:2\d{7}|Matplotlib", first)
+
+
+def test_the_pdf_leaves_the_svg_as_it_is_and_shows_the_same_layout(tmp_path):
+    """The page's box is the SVG's, and letters are letters, of a font that comes along."""
+    table = toxicity.table(metrics(methods=STEERED))
+    text = pdf(table, tmp_path / "a.pdf")
+    assert (tmp_path / "a.svg").read_bytes() == svg(table, tmp_path / "b.svg")
+    box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', (tmp_path / "a.svg").read_text())
+    page = re.search(rb"/MediaBox \[ 0 0 ([\d.]+) ([\d.]+) \]", text)
+    assert box and page and [*map(float, box.groups())] == pytest.approx([*map(float, page.groups())], abs=1e-3)
+    assert b"/FontFile2" in text and b"/Type3" not in text
 
 
 def row_labels(figure):
