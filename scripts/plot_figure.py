@@ -7,7 +7,7 @@ from steerlab.job import job
 
 
 def run(*, inputs: dict[str, list[Path]], figure: Path, pdf: Path, data: Path, caption: Path, spec: dict) -> None:
-    """Write the figure (SVG and PDF), its rows (CSV) and its caption, filled in (reStructuredText); inputs: files by kind."""
+    """Write the figure (SVG and PDF), its rows (CSV) and its caption, filled in (RST); inputs: files by kind."""
     from steerlab.figures import captions, style
     from steerlab.figures import inputs as files
 

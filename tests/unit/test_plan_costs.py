@@ -47,7 +47,8 @@ def jobs_of_cells(x: experiment.Experiment) -> list[work.Job]:
 
 def test_a_summary_of_files_gives_each_job_once_with_its_wildcards():
     lines = ["output_file\tdate\trule\tlog-file(s)\tstatus\tplan"]
-    lines += [f"results/figures/m/toxicity.{end}\t-\tplot_figure\t-\tmissing\tupdate" for end in ("svg", "pdf", "csv", "rst")]
+    of_figure = [f"results/figures/m/toxicity.{end}" for end in ("svg", "pdf", "csv", "rst")]
+    lines += [f"{file}\t-\tplot_figure\t-\tmissing\tupdate" for file in of_figure]
     made = names.ACTIVATIONS.format(model="m", task="t", part="test", site="block_output", positions="last")
     lines += [f"{made}\t-\tcapture_activations\t-\tmissing\tupdate", "Building DAG of jobs..."]
     where = {"model": "m", "task": "t", "part": "test", "site": "block_output", "positions": "last"}
