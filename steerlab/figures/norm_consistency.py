@@ -1,8 +1,8 @@
 """What steers do to the norms of hidden states, layer by layer: at their edits, and in the stream behind them.
 
 Above, the norm that an edit leaves as a multiple of the one that it was given, a point a layer that is edited; below,
-the norm of each block's output as a multiple of the unsteered model's at the same token. Random controls are hollow
-and dashed, in the pale colour of their method.
+the norm of each block's output as a multiple of the unsteered model's at the same token. Every method has a marker of
+its own; random controls are hollow and dashed, with the marker and in the pale colour of their method.
 """
 
 from typing import Any
@@ -23,6 +23,7 @@ COLUMNS = [  # the model, the columns of steerlab.analyses.norms, and kept: whet
     "deviation", "changed", "size", "prompts", "tokens", "kept",
 ]  # fmt: skip
 
+_MARKED_EVERY = 8  # layers between a line's markers
 _LOG_FROM = 4  # largest over smallest ratio from which an axis is logarithmic
 
 
@@ -97,7 +98,7 @@ def _look(method: str) -> dict[str, Any]:
     """Controls are hollow and a little larger, so that they show around the point of their method."""
     control = method.startswith(style.RANDOM)
     return {
-        "color": style.colour(method), "marker": "o", "markeredgewidth": 1.2, "linewidth": 1.2,
+        "color": style.colour(method), "marker": style.marker(method), "markeredgewidth": 1.2, "linewidth": 1.2,
         "markersize": style.POOLED_SIZE + (2 if control else -1.5), "linestyle": (0, (3, 1.5)) if control else "-",
         "markerfacecolor": "none" if control else style.colour(method), "zorder": 2 if control else 3,
     }  # fmt: skip
@@ -105,8 +106,9 @@ def _look(method: str) -> dict[str, Any]:
 
 def _draw(panel: Axes, rows: pd.DataFrame, method: str, *, joined: bool) -> None:
     look = _look(method)
-    if joined:  # every layer has a point, so that a line shows them
-        panel.plot(rows.layer, rows.ratio, **{**look, "marker": "none"})
+    if joined:  # every layer has a point, so that a line shows them; its markers are some of them, for those to tell
+        first, step = style.rank(method) % _MARKED_EVERY, min(_MARKED_EVERY, len(rows))
+        panel.plot(rows.layer, rows.ratio, **look, markevery=(min(first, len(rows) - 1), step))
         panel.fill_between(rows.layer, rows.low, rows.high, color=look["color"], alpha=0.16, linewidth=0, zorder=1)
     else:
         panel.vlines(rows.layer, rows.low, rows.high, color=look["color"], linewidth=1.0, zorder=2)
@@ -139,7 +141,9 @@ def _handles(table: pd.DataFrame) -> list:
         if not method.startswith(style.RANDOM)
     ]
     if any(method.startswith(style.RANDOM) for method, _ in methods):
-        handles.append(marks.pooled_handle("random control", **_look(style.RANDOM) | {"color": "#AAAAAA"}))
+        handles.append(
+            marks.pooled_handle("random control", **_look(style.RANDOM) | {"color": "#AAAAAA", "marker": "o"})
+        )
     return handles
 
 

@@ -1,9 +1,9 @@
 """The one style of all figures: colours, sizes, and vector files whose bytes depend on the data alone.
 
 Colours are Okabe and Ito's (readable with the common kinds of colour blindness) with their yellow, too pale for lines
-on white, replaced by a wine red and an olive. The unsteered model and the prompt are black and grey, a method's random
+on white, replaced by a wine red and a brown. The unsteered model and the prompt are black and grey, a method's random
 control is a pale tint of its colour (LM-Steer's is grey, for a pale blue would be ITI's). Colour never stands alone: a
-row or a legend names the method too.
+row names the method too, or a legend with a marker of its own, hollow for a control.
 """
 
 import hashlib
@@ -36,7 +36,21 @@ COLOURS = {  # in the order in which figures and tables list the methods
     "cogsteer": "#E69F00",
     "iti": "#56B4E9",
     "caa": "#7A0019",
-    "lora": "#999933",
+    "lora": "#805000",
+}
+MARKERS = {  # where methods stand together in a panel and no row names them
+    "base": "o",
+    "instructed": "s",
+    "lm_steer": "^",
+    "composed_lm_steer": "<",
+    "transferred_lm_steer": ">",
+    "hpr": "v",
+    "slim": "D",
+    "latentqa": "P",
+    "cogsteer": "X",
+    "iti": "p",
+    "caa": "*",
+    "lora": "h",
 }
 LABELS = {
     "base": "unsteered",
@@ -61,7 +75,7 @@ LABELS = {
     "random_lora": "random directions (LoRA)",
 }
 RANDOM, SHUFFLED = "random_", "shuffled_"  # open the names of a method's controls
-_TINT = 0.5  # of a control: the share of its method's colour, the rest is white
+_TINT = 0.6  # of a control: the share of its method's colour, the rest is white
 _SPARE_COLOURS = ("#332288", "#AA4499", "#117733", "#661100")  # of Tol's muted scheme
 
 _SETTINGS = {
@@ -93,6 +107,11 @@ def colour(method: str) -> str:
         return to_hex((red, green, blue)).upper()
     spare = _SPARE_COLOURS[hashlib.sha256(method.encode()).digest()[0] % len(_SPARE_COLOURS)]
     return COLOURS.get(method, spare)
+
+
+def marker(method: str) -> str:
+    """The method's marker; its controls have the same, drawn hollow, and a method that is not in the table "d"."""
+    return MARKERS.get(method.removeprefix(RANDOM).removeprefix(SHUFFLED), "d")
 
 
 def label(method: str) -> str:

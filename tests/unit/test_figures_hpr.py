@@ -321,8 +321,10 @@ def test_norms_are_refused_where_there_are_none_or_several_strengths():
 def test_edits_are_points_above_and_the_stream_is_lines_below_with_one_drawn_through():
     table = norm_consistency.table(norms(caa=0.2, hpr=0.0))
     above, below = norm_consistency.plot(table).axes
-    points = {float(y) for line in above.lines if line.get_marker() == "o" for y in line.get_ydata()}
-    assert points == {1.0, 1.2}
+    points = {
+        float(y): line.get_marker() for line in above.lines if line.get_marker() != "None" for y in line.get_ydata()
+    }
+    assert points == {1.0: style.marker("hpr"), 1.2: style.marker("caa")}
     assert sum(len(line.get_ydata()) == 2 and line.get_linestyle() == "-" for line in below.lines) == 2
     for panel in (above, below):
         assert any(list(line.get_ydata()) == [1, 1] and line.get_linestyle() == ":" for line in panel.lines)
@@ -331,8 +333,9 @@ def test_edits_are_points_above_and_the_stream_is_lines_below_with_one_drawn_thr
 def test_controls_are_hollow_and_have_one_entry_in_the_legend():
     table = norm_consistency.table(norms(hpr=0.0, random_hpr=0.0, caa=0.2, random_caa=0.1))
     figure = norm_consistency.plot(table)
-    faces = [line.get_markerfacecolor() for line in figure.axes[0].lines if line.get_marker() == "o"]
-    assert faces.count("none") == 2
+    marked = [line for line in figure.axes[0].lines if line.get_marker() != "None"]
+    assert {line.get_marker() for line in marked if line.get_markerfacecolor() == "none"} == {"v", "*"}
+    assert [line.get_marker() for line in marked].count("v") == 2  # a method and its control
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["HPR, 1", "CAA, 1", "random control"]
 
