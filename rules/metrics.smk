@@ -45,3 +45,46 @@ rule compare_methods:
         code=lambda w: x.code("compare_methods"),
     script:
         "../scripts/compare_methods.py"
+
+
+# In: the continuations of a steer and of the unsteered model. Out: pairs that people judge blind, and the key.
+rule sample_audit:
+    input:
+        unpack(x.sampled),
+        table=names.TABLE,
+    output:
+        pairs=names.AUDIT_PAIRS,
+        key=names.AUDIT_KEY,
+    log:
+        names.log(names.AUDIT_PAIRS),
+    benchmark:
+        names.benchmark(names.AUDIT_PAIRS)
+    conda:
+        "../envs/scores.yaml"
+    params:
+        spec=lambda w: x.spec("sample_audit", w.items()),
+        code=lambda w: x.code("sample_audit"),
+    script:
+        "../scripts/sample_audit.py"
+
+
+# In: copies of the pairs that people have filled, and the scores. Out: how people and scorers agree.
+rule compare_audit:
+    input:
+        unpack(x.audited),
+        sheets=x.config["audit"]["sheets"],
+        pairs=names.AUDIT_PAIRS,
+        key=names.AUDIT_KEY,
+    output:
+        agreement=names.AUDIT,
+    log:
+        names.log(names.AUDIT),
+    benchmark:
+        names.benchmark(names.AUDIT)
+    conda:
+        "../envs/scores.yaml"
+    params:
+        spec=lambda w: x.spec("compare_audit", w.items()),
+        code=lambda w: x.code("compare_audit"),
+    script:
+        "../scripts/compare_audit.py"

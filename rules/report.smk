@@ -1,5 +1,6 @@
-# In: figures, with captions and the CSVs behind them. Out: the page that a person opens. And a card of each steer that
-# is compared: what it edits, what it does and costs, and examples, from its files and all that was measured of it.
+# In: figures, with captions and the CSVs behind them, the tasks' tables and what people said of the continuations. Out:
+# the page that a person opens. And a card of each steer that is compared: what it edits, what it does and costs, and
+# examples, from its files and all that was measured of it.
 
 
 rule write_card:
@@ -29,6 +30,9 @@ rule build_report:
         data=x.figures(pattern=names.FIGURE_DATA),
         captions=x.figures(pattern=names.CAPTION),
         cards=x.cards(names.CARD_PAGE),
+        tables=expand(names.TABLE, task=x.tasks),
+        pairs=x.audit(names.AUDIT_PAIRS),
+        agreement=x.audit(names.AUDIT),
     output:
         page=names.REPORT,
     log:

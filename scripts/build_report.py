@@ -1,4 +1,4 @@
-"""Build the page: every figure with its caption and table, the costs, the sources, the configuration."""
+"""Build the page: every figure with its caption and table, the audit by people, the costs, cards, the configuration."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,12 +6,25 @@ from pathlib import Path
 from steerlab.job import job
 
 
-def run(*, figures: list[Path], results: Path, page: Path, spec: dict, cards: Sequence[Path] = ()) -> None:
-    """Write one HTML file. figures: SVG files with .csv and .rst beside them; results: where the sidecars lie; cards:
-    of steers, <model>/<method>/<task>.html below the page's folder."""
+def run(
+    *,
+    figures: list[Path],
+    tables: list[Path],
+    agreement: list[Path],
+    cards: list[Path],
+    results: Path,
+    page: Path,
+    spec: dict,
+) -> None:
+    """Write one HTML file. figures: SVG files with .csv and .rst beside them; tables: of the tasks; agreement: one of
+    people and scorers, or none; cards: of steers, <model>/<method>/<task>.html below the page's folder; results: where
+    the sidecars lie."""
+    import pandas as pd
     import yaml
 
-    from steerlab.report import card, costs
+    from steerlab import reference
+    from steerlab.report import audit, card, costs
+    from steerlab.report import cards as of_sources
     from steerlab.report import page as report
 
     config, groups = spec["config"], spec["groups"]
@@ -27,9 +40,15 @@ def run(*, figures: list[Path], results: Path, page: Path, spec: dict, cards: Se
         costs=costs.collect(results),
         provenance=provenance,
         config=yaml.safe_dump(config, sort_keys=False),
-        sources=spec["sources"],
+        cards={
+            "Data": of_sources.sources(spec["data"], {path.stem: pd.read_parquet(path) for path in tables}),
+            "Models": of_sources.named(spec["models"]),
+            "Scorers": of_sources.named(spec["scorers"]),
+            "Papers": of_sources.papers(reference.papers()),
+        },
         not_run=spec["not_run"],
-        cards=[(card.named(path), path.relative_to(page.parent).as_posix()) for path in cards],
+        steers=[(card.named(path), path.relative_to(page.parent).as_posix()) for path in cards],
+        sections=audit.sections(spec["pairs"], [pd.read_csv(path) for path in agreement]),
     )
     page.write_text(html)
 
@@ -37,5 +56,5 @@ def run(*, figures: list[Path], results: Path, page: Path, spec: dict, cards: Se
 if "snakemake" in globals():
     with job(snakemake) as j:
         page = j.outputs["page"]  # results/report/<temporary name>
-        inputs = {name: j.inputs[name] for name in ("figures", "cards")}
-        run(**inputs, results=page.parents[1], page=page, spec=j.spec)
+        asked = {name: j.inputs[name] for name in ("figures", "tables", "agreement", "cards")}
+        run(**asked, results=page.parents[1], page=page, spec=j.spec)

@@ -111,9 +111,7 @@ def _table(chosen: argparse.Namespace) -> None:
     rows = audit.agreement(people, audit.scored(key, *scores))
     write("\n".join(aligned([audit.COLUMNS, *map(_shown, rows)])) + "\n")
     if chosen.csv:
-        flat = [(*row[:4], *row[4], *row[5:]) for row in rows]
-        columns = [*audit.COLUMNS[:4], "low", "high", *audit.COLUMNS[5:]]
-        write_atomically(chosen.csv, lambda path: pd.DataFrame(flat, columns=columns).to_csv(path, index=False))
+        write_atomically(chosen.csv, lambda path: audit.table(rows).to_csv(path, index=False))
 
 
 def _scores(at: Mapping[str, str], method: str, strength: float | None) -> "pd.DataFrame":

@@ -16,6 +16,7 @@ from steerlab import layer_choices
 from steerlab.data import glue as glue_data
 from steerlab.data import sources
 from steerlab.experiment import (
+    audits,
     codes,
     comparison,
     figures,
@@ -57,7 +58,7 @@ def load_or_exit(raw: dict) -> "Experiment":
 
 def _needed_sources(config: dict) -> set[str]:
     needed = {name for cell in by_key(config).values() for name in lookups.task_sources(config, cell.task)}
-    needed |= {config["models"][model].get("source") for model in _all_models(config)}
+    needed |= {config["models"][model].get("source") for model in lookups.all_models(config)}
     needed |= {text_scorer(config, scorer).source for scorer in lookups.text_scorers(config)}
     needed |= {"official_generations"} if lookups.has_official_generations(config) else set()
     needed |= set(lookups.CALIBRATED_ON) if lookups.calibrates(config) else set()
@@ -74,17 +75,6 @@ def _needed_sources(config: dict) -> set[str]:
 def _analysed(config: dict) -> list[str]:
     """The tables of texts that are read and not asked about, of those that the configuration has the sources of."""
     return [task for task in ANALYSED if lookups.task_sources(config, task)]
-
-
-def _all_models(config: dict) -> list[str]:
-    """The models of all cells and judges, and those that they are made from."""
-    asked = [cell.model for cell in by_key(config).values()] + [
-        judge for judge in lookups.judges(config) if judge != "base"
-    ]
-    asked += lookups.answer_judges(config).values()
-    asked += config["run"]["models"] if config["glue"]["tasks"] or config["latent_reading"]["corpora"] else []
-    made_from = [config["models"][model]["of"] for model in asked if config["models"][model]["kind"] == "rotated"]
-    return list(dict.fromkeys(asked + made_from))
 
 
 @dataclass(frozen=True)
@@ -105,7 +95,7 @@ class Experiment:
     @property
     def models(self) -> list[str]:
         """The models of all cells and judges, and those that they are made from."""
-        return _all_models(self.config)
+        return lookups.all_models(self.config)
 
     @property
     def tasks(self) -> list[str]:
@@ -168,7 +158,7 @@ class Experiment:
 
     def spec(self, rule: str, wildcards: Iterable[tuple[str, str]] = ()) -> str:
         """Sorted JSON of exactly the leaves that change the bytes of the rule's output."""
-        room = next(room for room in (glue, latentqa, specs) if hasattr(room, rule))
+        room = next(room for room in (audits, glue, latentqa, specs) if hasattr(room, rule))
         w = {name: value for name, value in wildcards if name not in ("shard", "shards")}
         leaves = getattr(room, rule)(self.config, self.doors, **w)
         # The same kernels run whatever card a block lies on, but cards differ: the number is a leaf, as the device is.
@@ -450,6 +440,21 @@ class Experiment:
         """The files that a figure is drawn from, by the name under which its module takes them."""
         return figures.inputs(self.config, self.cells, w.model, w.figure)
 
+    def sampled(self, w: SimpleNamespace) -> dict[str, list[str] | str]:
+        """The continuations of which people are shown pairs, and the choice of the steer's strength."""
+        steered, other = self._sides(w)
+        of = {"steered": self.generations(steered), "other": self.generations(other)}
+        return of | {"choice": self.choice_input(steered)[0]}
+
+    def audited(self, w: SimpleNamespace) -> dict[str, list[str]]:
+        """The scores of the continuations of which people were shown pairs."""
+        steered, other = self._sides(w)
+        return {"scores": self.text_scores(steered), "base_scores": self.text_scores(other)}
+
+    def _sides(self, w: SimpleNamespace) -> tuple[SimpleNamespace, SimpleNamespace]:
+        at = {"model": w.model, "task": w.task, "split": "test"}
+        return SimpleNamespace(**at, method=w.method), SimpleNamespace(**at, method="base")
+
     # ---- targets ----
 
     @property
@@ -468,6 +473,10 @@ class Experiment:
         """The metrics of all cells, and GLUE's."""
         asked = [cell for cell in self.cells.values() if not TASKS[cell.task].given]
         return [_of_cell(names.METRICS, cell) for cell in asked] + self.glue.metrics
+
+    def audit(self, pattern: str) -> list[str]:
+        """A file of the audit by people, by its pattern; none where the run has none."""
+        return audits.file(self.config, pattern)
 
     @cached_property
     def drawn(self) -> list[tuple[str, str]]:
@@ -500,7 +509,7 @@ FILES = {
     "calibration": tuple(
         str((SHIPPED / file).relative_to(codes.ROOT)) for file in ("calibration.csv", "reliability.csv")
     ),
-    "build_report": ("steerlab/report/page.html.j2",),
+    "build_report": ("steerlab/report/page.html.j2", "steerlab/reference/papers.yaml"),
     "write_card": ("steerlab/report/card.md.j2", "steerlab/report/card.html.j2"),
     "replication": ("steerlab/reference/lm_steer.yaml",),
     **{figure: (f"steerlab/reference/{FIGURES[figure].group}.yaml",) for figure in figures.REPLICATIONS},

@@ -16,7 +16,7 @@ import jsonschema
 import yaml
 
 from steerlab.data import sources
-from steerlab.experiment import latentqa
+from steerlab.experiment import audits, latentqa
 from steerlab.experiment.cells import beside, by_key, instance, is_chosen, methods_of, settings_of, swept_layers
 from steerlab.experiment.lookups import scorer_label
 from steerlab.experiment.registry import ANALYSED, METHODS, TASKS, TEXT_SCORERS
@@ -54,6 +54,7 @@ def check(raw: dict) -> dict:
                 *_impossible_risks(config),
                 *_impossible_layers(config),
                 *latentqa.impossible(config),
+                *audits.impossible(config),
                 *_larger_than_their_base(config),
             ]
         )

@@ -102,6 +102,17 @@ def judges(config: dict) -> list[str]:
     return config["scores"]["perplexity"]["judges"]
 
 
+def all_models(config: dict) -> list[str]:
+    """The models of all cells and judges, and those that they are made from."""
+    asked = [cell.model for cell in cells.by_key(config).values()] + [
+        judge for judge in judges(config) if judge != "base"
+    ]
+    asked += answer_judges(config).values()
+    asked += config["run"]["models"] if config["glue"]["tasks"] or config["latent_reading"]["corpora"] else []
+    made_from = [config["models"][model]["of"] for model in asked if config["models"][model]["kind"] == "rotated"]
+    return list(dict.fromkeys(asked + made_from))
+
+
 def answer_judges(config: dict) -> dict[str, str]:
     """The models that judge generated answers, by measure; none where no task asks for answers."""
     named = {measure: model for measure, model in config["scores"]["answers"]["judges"].items() if model}

@@ -6,10 +6,11 @@ nothing else of the configuration, reruns the rule.
 
 from steerlab.data import glue as glue_data
 from steerlab.data import sources
-from steerlab.experiment import cells, comparison, figures
+from steerlab.experiment import audits, cards, cells, comparison, figures, names
 from steerlab.experiment.codes import ROOT, code_digest, file_digest
 from steerlab.experiment.lookups import (
     CALIBRATED_ON,
+    all_models,
     calibrated_scorers,
     calibrates,
     captured,
@@ -485,14 +486,13 @@ def write_card(config: dict, doors: dict, *, model: str, method: str, task: str)
 
 def build_report(config: dict, doors: dict) -> dict:
     """The whole configuration, which the report prints, with sources, groups of figures and what was not run."""
-    sourced = {name: sources.table()[name] for name in doors}
     return {
         "config": config,
         "groups": {name: GROUPS[figure.group] for name, figure in FIGURES.items()},
-        "sources": [
-            {"source": name, "door": doors[name], "licence": source.licence, "citation": source.citation}
-            for name, source in sourced.items()
-        ],
+        "data": cards.data(config, doors, all_models(config)),
+        "models": cards.models(config, doors, all_models(config)),
+        "scorers": cards.scorers(config, doors),
+        "pairs": audits.file(config, names.AUDIT_PAIRS),
         "not_run": [
             f"{method}: not among run.methods of this configuration"
             for method in sorted(set(METHODS) - {"base"} - {cell.method for cell in cells.by_key(config).values()})

@@ -84,6 +84,7 @@ _BESIDE = (
     names.CAPTION,
     names.RELIABILITY,
     names.CALIBRATION_MAPS,
+    names.AUDIT_KEY,
 )
 
 

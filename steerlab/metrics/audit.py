@@ -1,7 +1,8 @@
 """Do people see what the scorers say? Pairs of continuations for a blind eye, and agreement once they are judged."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import nan
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -35,6 +36,24 @@ def pairs(
     key = both[SAME_TEXT].assign(steered=np.where(is_left, "left", "right"))
     key.insert(0, "pair", number)
     return pd.DataFrame(shown).assign(**{ASKED + quantity: ""}), key
+
+
+def of_sample(sheet: Path, shown: pd.DataFrame) -> pd.DataFrame:
+    """A filled sheet (CSV) in the order of the pairs that were sampled, `shown`.
+
+    Raises ValueError, in one line, where its texts are not those of the sample: they were drawn again since.
+    """
+    filled, texts = pd.read_csv(sheet), ["prompt", "left", "right"]
+    if {"pair", *texts} <= set(filled) and set(filled["pair"]) == set(shown["pair"]):
+        filled = filled.set_index("pair").loc[shown["pair"]].reset_index()
+        if all(_words(filled[text]) == _words(shown[text]) for text in texts):
+            return filled
+    raise ValueError(f"{sheet} has other pairs than the sample of this run; fill a copy of its pairs.csv")
+
+
+def _words(texts: pd.Series) -> list[list[str]]:
+    """Texts without their spaces and line ends, which spreadsheets change."""
+    return [str(text).split() for text in texts]
 
 
 def judged(filled: pd.DataFrame, key: pd.DataFrame) -> pd.Series:
@@ -76,6 +95,12 @@ def agreement(people: Mapping[str, pd.Series], scorers: Mapping[str, pd.Series])
         for other in beside or ["-"]:
             rows.append((name, *_of_one(says), other, *_of_two(says, everyone.get(other))))
     return rows
+
+
+def table(rows: Sequence[tuple]) -> pd.DataFrame:
+    """What `agreement` returns as a table, the ends of the interval in columns of their own: low, high."""
+    flat = [(*row[:4], *row[4], *row[5:]) for row in rows]
+    return pd.DataFrame(flat, columns=[*COLUMNS[:4], "low", "high", *COLUMNS[5:]])
 
 
 def _of_one(says: pd.Series) -> tuple[int, int, float, tuple[float, float]]:

@@ -138,6 +138,12 @@ def third_party_rows(table: pd.DataFrame) -> pd.DataFrame:
     return table[table.grade == THIRD_PARTY].reset_index(drop=True)
 
 
+def papers() -> dict[str, dict[str, str]]:
+    """The papers of the methods that are run here, by key: name, role ("paper", "baseline" or "part"), title, authors,
+    where, arxiv, code, licence (of the code), bibtex."""
+    return yaml.safe_load((Path(__file__).parent / "papers.yaml").read_text(encoding="utf-8"))
+
+
 def calibration(statistics: Path | None = None, reliability: Path | None = None) -> dict[str, pd.DataFrame]:
     """{"statistics", "reliability"} of a calibration from their CSV, or else as they ship.
 

@@ -1,4 +1,4 @@
-"""The report's page: figures with their captions, tables of the same numbers, costs, sources and what was not run.
+"""The report's page: figures with their captions, tables of the same numbers, costs, cards and what was not run.
 
 One HTML file that needs nothing else: figures are inlined, nothing is fetched, no script runs. Each number stands with
 its n, its interval and its scorer, and is marked where it rests on sample data.
@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 from steerlab.report import costs as job_costs
 from steerlab.report import numbers, tables
+from steerlab.report.cards import Card
 
 _SVG = "{http://www.w3.org/2000/svg}"
 _XLINK = "{http://www.w3.org/1999/xlink}"
@@ -28,7 +29,8 @@ class Figure:
     """A figure as it stands on the page.
 
     name: unique on the page, letters, digits, "-" and "_"; svg: the file's text; csv: the table behind it, any tidy
-    one (see steerlab.report.tables); caption: reStructuredText, filled; group: the heading that it stands under.
+    one (see steerlab.report.tables); caption: reStructuredText, filled; group: the heading that it stands under; files:
+    where it lies, without an ending.
     """
 
     name: str
@@ -37,6 +39,16 @@ class Figure:
     csv: pd.DataFrame
     caption: str
     group: str = "Results"
+    files: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """What else stands on the page, after the figures. text: reStructuredText; table: any tidy one."""
+
+    title: str
+    text: str
+    table: pd.DataFrame | None = None
 
 
 def figure(svg: Path, *, title: str, group: str = "Results") -> Figure:
@@ -47,7 +59,8 @@ def figure(svg: Path, *, title: str, group: str = "Results") -> Figure:
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", f"{svg.parent.name}-{svg.stem}")
     # Only an empty cell is missing: "null" and "NA" are words that a table of tokens may hold.
     table = pd.read_csv(svg.with_suffix(".csv"), dtype={"seed": str}, keep_default_na=False, na_values=[""])
-    return Figure(name, title, svg.read_text(), table, svg.with_suffix(".rst").read_text(), group)
+    caption = svg.with_suffix(".rst").read_text()
+    return Figure(name, title, svg.read_text(), table, caption, group, svg.with_suffix("").as_posix())
 
 
 def build(
@@ -56,23 +69,27 @@ def build(
     costs: pd.DataFrame,
     provenance: Mapping[str, Mapping[str, object]],
     config: str,
-    sources: Sequence[Mapping[str, str]],
+    cards: Mapping[str, Sequence[Card]],
     not_run: Sequence[str],
-    cards: Sequence[tuple[str, str]] = (),
+    steers: Sequence[tuple[str, str]] = (),
+    sections: Sequence[Section] = (),
     title: str = "Steering language models: results of this run",
 ) -> str:
     """The page as HTML.
 
     costs: as from steerlab.report.costs.collect. provenance: sections of names and values, such as
-    {"Versions": {"torch": "2.13.0"}}. config: the configuration in effect, as text. sources: rows with the same keys in
-    each, which become the columns (name, kind, licence, citation, ...). not_run: a sentence for each thing left out.
-    cards: (title, address) of the pages of steers beside this one.
+    {"Versions": {"torch": "2.13.0"}}. config: the configuration in effect, as text. cards: by heading, of data, models,
+    scorers and papers. not_run: a sentence for each thing left out. steers: (title, address) of the cards of steers,
+    pages beside this one. sections: after the figures, in their order.
     Figures of one group stand under its heading, groups in the order in which they first come.
-    Raises ValueError for two figures of one name.
+    Raises ValueError for two figures of one name, or two sections or headings of cards.
     """
     names = [figure.name for figure in figures]
     if len(set(names)) != len(names):
         raise ValueError(f"report: figures {names} share a name; give each its own")
+    titles = [*(section.title for section in sections), *cards]
+    if len({_id(title) for title in titles}) != len(titles):
+        raise ValueError(f"report: headings {titles} share a name; give each its own")
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("steerlab.report", "."),
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
@@ -86,10 +103,22 @@ def build(
         total={"jobs": int(rules.jobs.sum()), "seconds": float(rules.seconds.sum()), "peak_mib": rules.peak_mib.max()},
         provenance=provenance,
         config=config,
-        sources=sources,
+        cards=[{"name": _id(title), "title": title, "cards": shown} for title, shown in cards.items()],
         not_run=not_run,
-        cards=cards,
+        steers=steers,
+        sections=[_section(each) for each in sections],
     )
+
+
+def _id(title: str) -> str:
+    """A heading as the page's own address of it."""
+    return "about-" + re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+
+
+def _section(section: Section) -> dict[str, object]:
+    name = _id(section.title)
+    shown = [] if section.table is None else tables.shown(section.table)
+    return {"name": name, "title": section.title, "text": Markup(_html(section.text)), "tables": shown}
 
 
 def _grouped(figures: Sequence[Figure]) -> list[dict[str, object]]:
@@ -107,6 +136,7 @@ def _shown(figure: Figure) -> dict[str, object]:
         "svg": Markup(_inlined(figure)),
         "caption": Markup(_html(figure.caption)),
         "tables": tables.shown(figure.csv),
+        "files": figure.files,
         "csv": base64.b64encode(figure.csv.to_csv(index=False).encode()).decode(),
     }
 

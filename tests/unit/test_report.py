@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steerlab.figures import style
-from steerlab.report import costs, numbers, page, tables
+from steerlab.report import cards, costs, numbers, page, tables
 
 COSTS = pd.DataFrame(
     [
@@ -99,7 +99,7 @@ def built(*figures, **changes):
         "costs": COSTS,
         "provenance": {"Versions": {"torch": "2.13.0"}},
         "config": "model: tiny",
-        "sources": [{"name": "comments", "kind": "sample", "licence": "MIT", "citation": "this project"}],
+        "cards": {"Data": [cards.Card("comments", {"Licence": "MIT", "What": "this project's"}, mark="sample data")]},
         "not_run": ["Perspective: no key."],
     }
     return page.build(figures, **(arguments | changes))
@@ -129,10 +129,10 @@ def test_every_number_of_a_table_stands_with_its_interval_and_n_under_its_scorer
 
 def test_sample_data_is_marked_in_its_rows_and_only_there(tmp_path):
     table = pd.concat([metrics(), metrics("lm_steer", strengths=(1.0,), data="sample")])
-    text = Page(built(shown(tmp_path, table), sources=[]))
+    text = Page(built(shown(tmp_path, table), cards={}))
     rows = [head for head in text.all("th") if head.attributes.get("scope") == "row" and "prompts" in head.text]
     assert {("LM-Steer" in row.text, "sample data" in row.text) for row in rows} == {(True, True), (False, False)}
-    assert "sample data" not in built(shown(tmp_path, metrics()), sources=[])
+    assert "sample data" not in built(shown(tmp_path, metrics()), cards={})
 
 
 def test_the_page_fetches_nothing_and_runs_nothing(tmp_path):
@@ -160,12 +160,12 @@ def test_text_of_the_input_stays_text(tmp_path):
     table = metrics().assign(scorer=lambda frame: frame.scorer + nasty)
     figure = shown(tmp_path, table)
     figure = page.Figure(figure.name, nasty, figure.svg, figure.csv, figure.caption + nasty)
-    text = Page(
-        built(
-            figure, title=nasty, config=nasty, not_run=[nasty], provenance={nasty: {nasty: nasty}},
-            sources=[{"name": nasty}], costs=COSTS.assign(rule=nasty),
-        )
-    )  # fmt: skip
+    changes = {
+        "title": nasty, "config": nasty, "not_run": [nasty], "provenance": {nasty: {nasty: nasty}},
+        "cards": {nasty: [cards.Card(nasty, {nasty: nasty}, mark=nasty, code=nasty)]},
+        "sections": [page.Section(f"Section {nasty}", "``text``", table)], "costs": COSTS.assign(rule=nasty),
+    }  # fmt: skip
+    text = Page(built(figure, **changes))
     assert not text.all("script")
     assert [text.all("h1")[0].text, text.all("pre")[0].text, text.all("li")[-1].text] == [nasty] * 3
 
@@ -238,7 +238,7 @@ def test_rows_name_steps_models_and_classes_of_prompts_only_where_there_are_seve
 
 def plain(tmp_path, table):
     """(caption, head cells, rows of cells, foot) of the one plain table on a page."""
-    text = Page(built(shown(tmp_path, table), sources=[], costs=COSTS.iloc[:0]))
+    text = Page(built(shown(tmp_path, table), cards={}, costs=COSTS.iloc[:0]))
     cells = [element for element in text.elements if element.tag in ("th", "td") and "section" in element.inside]
     rows = [cell.text for cell in cells if "tbody" in cell.inside]
     heads = [cell.text for cell in cells if "thead" in cell.inside][:-6]  # less those of the costs
