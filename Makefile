@@ -6,9 +6,10 @@ TORCH := torch==2.13.0
 MIRROR ?= $(wildcard ../shared/data)
 ARGS ?=
 STORE ?= .store
+ARCHIVE ?= results.tar.gz
 SNAKEMAKE := $(BIN)/snakemake
 
-.PHONY: run test test-slurm lint bench bench-gpu figures report demo docs setup lock clean clean-store help
+.PHONY: run test test-slurm lint bench bench-gpu figures archive report demo docs setup lock clean clean-store help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -33,8 +34,11 @@ bench: setup ## side-by-side ratios, not part of the tests
 bench-gpu: setup ## the same on a card, beside its ceilings; random weights of real shapes
 	$(BIN)/python -m benchmarks.gpu $(ARGS)
 
-figures: setup ## redraw every figure from the metrics that are there, without touching a model
+figures: setup ## redraw every figure from the metrics that are there, or an archive's, without touching a model
 	$(SNAKEMAKE) figures --allowed-rules plot_figure figures --forcerun plot_figure $(ARGS)
+
+archive: ## put what figures are drawn from, without models and texts, into ARCHIVE=<file>
+	tar -czf $(ARCHIVE) --exclude='*.safetensors' $(wildcard results/metrics results/choices results/analyses results/steers/*/latentqa/readers)
 
 report: run ## the page results/report/index.html and Snakemake's own snakemake.zip
 	$(SNAKEMAKE) --report results/report/snakemake.zip $(ARGS)

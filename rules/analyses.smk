@@ -34,6 +34,25 @@ rule interpret_steer:
         "../scripts/interpret_steer.py"
 
 
+rule count_parameters:
+    input:
+        steer=names.STEER,
+        model=names.MODEL,
+    output:
+        parameters=names.PARAMETERS,
+    log:
+        names.log(names.PARAMETERS),
+    benchmark:
+        names.benchmark(names.PARAMETERS)
+    conda:
+        "../envs/figures.yaml"
+    params:
+        spec=lambda w: x.spec("count_parameters", w.items()),
+        code=lambda w: x.code("count_parameters"),
+    script:
+        "../scripts/count_parameters.py"
+
+
 rule score_official_generations:
     input:
         source=lambda w: x.raw("official_generations"),

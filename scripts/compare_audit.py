@@ -14,6 +14,8 @@ def run(
     from steerlab.metrics import audit
 
     shown, known = pd.read_csv(pairs), pd.read_csv(key)
+    if known.empty:
+        raise ValueError(f"{pairs} has no pairs, as both sides wrote the same texts; leave audit.sheets empty")
     people = {file.stem: audit.judged(audit.of_sample(file, shown), known) for file in sheets}
     quantity, strength = known[["quantity", "strength"]].iloc[0]
     ours, theirs = (pd.concat(map(pd.read_parquet, files)) for files in (scores, base_scores))

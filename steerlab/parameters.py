@@ -1,4 +1,4 @@
-"""What figures ask of steers and their models: how many numbers each has, by the files' headers; how readers learnt."""
+"""How many numbers steers and their models have, by the files' headers."""
 
 import json
 from collections.abc import Sequence
@@ -23,12 +23,6 @@ def counted(steers: Sequence[Path], models: Sequence[Path]) -> pd.DataFrame:
         total = sum(sum(_numbers(file).values()) for file in sorted(model.glob("*.safetensors")))
         rows.append((about["model"], about["method"], learnable, total))
     return pd.DataFrame(rows, columns=["model", "method", "learnable", "model_parameters"])
-
-
-def training(readers: Sequence[Path]) -> pd.DataFrame:
-    """The updates of readers, .../<setting>/<seed>/training.csv, with setting and seed."""
-    tables = [pd.read_csv(path / "training.csv").assign(setting=path.parts[-2], seed=path.name) for path in readers]
-    return pd.concat(tables, ignore_index=True)
 
 
 def _numbers(path: Path) -> dict[str, int]:

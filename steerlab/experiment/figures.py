@@ -206,7 +206,7 @@ def _layer_sweep(config: dict, cells: Cells, model: str) -> dict[str, list[str]]
 def _size(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
     models = [model for model in config["run"]["models"] if (model, "lm_steer", "toxicity", "test") in cells]
     metrics = _metrics(cells, model=models, task="toxicity", split="test", method=["base", "lm_steer"])
-    return {"metrics": metrics, "steers": _steers(config, models), "models": _models(models)} if models else {}
+    return {"metrics": metrics, "parameters": _parameters(config, models)} if models else {}
 
 
 def _replication(config: dict, cells: Cells, model: str) -> dict[str, list[str]]:
@@ -219,8 +219,7 @@ def _replication(config: dict, cells: Cells, model: str) -> dict[str, list[str]]
     return {
         "metrics": metrics,
         "choices": _choices(config, cells, model, method="lm_steer"),
-        "steers": _steers(config, [model]),
-        "models": _models([model]),
+        "parameters": _parameters(config, [model]),
     }
 
 
@@ -403,13 +402,9 @@ def _choices(config: dict, cells: Cells, model: str, method: str | None = None, 
     ]
 
 
-def _steers(config: dict, models: list[str]) -> list[str]:
+def _parameters(config: dict, models: list[str]) -> list[str]:
     seed = seeds_of(config, "toxicity")[0]
-    return [names.STEER.format(model=model, method="lm_steer", task="toxicity", seed=seed) for model in models]
-
-
-def _models(models: list[str]) -> list[str]:
-    return [names.MODEL.format(model=model) for model in models]
+    return [names.PARAMETERS.format(model=model, method="lm_steer", task="toxicity", seed=seed) for model in models]
 
 
 # ---- variants by what they are for ----

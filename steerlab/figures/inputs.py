@@ -1,12 +1,13 @@
 """What a figure's module takes by name, read from files that stand by kind (steerlab/experiment/figures.py)."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from steerlab import parameters, reference
+from steerlab import reference
 
 TABLES = (
     "grid",
@@ -22,6 +23,7 @@ TABLES = (
     "costs",
     "reads",
     "pairs",
+    "parameters",
 )
 INTERPRETED = {"spectrum": ["spectrum", "coordinates"], "evidence": ["evidence", "guesses"]}
 AS_WRITTEN = {"dtype": {"token": str}, "keep_default_na": False, "na_values": {"evidence": [""], "toxicity": [""]}}
@@ -36,15 +38,13 @@ def read(inputs: dict[str, list[Path]], figure: str) -> dict[str, Any]:
     if "choices" in inputs:
         cells = [dict(zip(("model", "method", "task"), path.with_suffix("").parts[-3:])) for path in inputs["choices"]]
         found["choices"] = [json.loads(path.read_text()) | cell for path, cell in zip(inputs["choices"], cells)]
-    if "steers" in inputs:
-        found["parameters"] = parameters.counted(inputs["steers"], inputs["models"])
     if "interpretation" in inputs:
         for name in INTERPRETED.get(figure, [figure]):  # whose tokens may be "nan"
             found[name] = pd.read_csv(inputs["interpretation"][0] / f"{name}.csv", **AS_WRITTEN)
     for kind in set(TABLES) & set(inputs):
         found[kind] = pd.concat(map(pd.read_csv, inputs[kind]), ignore_index=True)
     if "training" in inputs:
-        found["training"] = parameters.training(inputs["training"])
+        found["training"] = _training(inputs["training"])
     if "reading" in inputs:
         found["choice"] = json.loads(inputs["reading"][0].read_text())
     if figure == "calibration":
@@ -54,3 +54,9 @@ def read(inputs: dict[str, list[Path]], figure: str) -> dict[str, Any]:
     if figure.startswith("replication"):
         found["reference"] = reference.read(figure.removeprefix("replication").removeprefix("_") or "lm_steer")
     return found
+
+
+def _training(readers: Sequence[Path]) -> pd.DataFrame:
+    """The updates of readers, .../<setting>/<seed>/training.csv, with setting and seed."""
+    tables = [pd.read_csv(path / "training.csv").assign(setting=path.parts[-2], seed=path.name) for path in readers]
+    return pd.concat(tables, ignore_index=True)
