@@ -6,6 +6,7 @@ preset to them.
 
 REPORT = ["report/index.html"]  # it prints the whole configuration
 CARDS = ["report/cards/tiny-llama/*.md"]
+AUDIT = ["audit/tiny-llama/lm_steer/toxicity/pairs.csv"]
 REPLICATION = ["figures/tiny-llama/replication.svg"]
 BESIDE_LATENTQA = [
     "figures/tiny-llama/replication_latentqa.svg"
@@ -453,6 +454,9 @@ LEAVES = {
     "glue.adaption_prompt.learning_rate": (0.01, REPORT),
     "metrics.resamples": (60, MEASURED + PROBES + COVERAGE + READING + COMPARED + LATENT + COMPARISON),
     "metrics.confidence": (0.9, MEASURED + PROBES + COVERAGE + READING + COMPARED + LATENT + COMPARISON),
+    "audit.pairs": (5, AUDIT),
+    "audit.seed": (1, AUDIT),
+    "audit.sheets": (["config.yaml"], ["audit/tiny-llama/lm_steer/toxicity/agreement.csv"]),
 }
 # What must change with a leaf, so that the configuration can be run.
 WITH = {
@@ -575,7 +579,8 @@ MODULES = {
     "steerlab/figures/reasoning.py": figures("reasoning"),
     "steerlab/figures/inputs.py": EVERY,
     "steerlab/figures/style.py": [*EVERY, *CARDS],
-    "steerlab/parameters.py": EVERY,
+    "steerlab/parameters.py": ["analyses/tiny-llama/lm_steer/toxicity/parameters-0.csv"],
+    "steerlab/metrics/audit.py": AUDIT,
     "steerlab/reference/lm_steer.yaml": figures("replication"),
     "steerlab/reference/hpr.yaml": figures("replication_hpr"),
     "steerlab/reference/slim.yaml": figures("replication_slim"),
@@ -593,6 +598,8 @@ MODULES = {
     "steerlab/report/markdown.py": CARDS,
     "steerlab/report/card.md.j2": CARDS,
     "steerlab/report/card.html.j2": CARDS,
+    "steerlab/reference/papers.yaml": REPORT,
+    "steerlab/report/cards.py": REPORT,
     "steerlab/report/page.py": REPORT,
     "steerlab/report/page.html.j2": REPORT,
     "steerlab/progress.py": [],
