@@ -361,7 +361,7 @@ def interpret_steer(config: dict, doors: dict, *, model: str, method: str, task:
 
 
 def count_parameters(config: dict, doors: dict, *, model: str, method: str, task: str, seed: str) -> dict:
-    return {}
+    return {"model": model, "method": method}
 
 
 def score_official_generations(config: dict, doors: dict) -> dict:

@@ -385,3 +385,30 @@ def test_readers_of_a_setting_may_have_other_hyperparameters():
 def test_readers_that_cannot_be_trained_are_refused_in_one_line(given: dict, line: str):
     (found,) = errors(latentqa=given)
     assert found.startswith(f"config: {line}")
+
+
+def test_sheets_that_people_filled_are_there_each_with_a_name_of_its_own(tmp_path):
+    sheets = [tmp_path / "a" / "ann.csv", tmp_path / "b" / "ann.csv", tmp_path / "gone.csv"]
+    for sheet in sheets[:2]:
+        sheet.parent.mkdir()
+        sheet.touch()
+    assert errors(audit={"sheets": [str(sheet) for sheet in sheets]}) == [
+        f"config: audit.sheets: no file {str(sheets[2])!r}; name a filled copy of pairs.csv",
+        "config: audit.sheets: two are called 'ann'; call each after the person who filled it",
+    ]
+
+
+def test_sheets_without_a_steer_to_judge_are_refused(tmp_path):
+    (tmp_path / "ann.csv").touch()
+    run = {"models": ["smollm2-135m-instruct"], "methods": ["base"], "tasks": ["toxicity"], "variants": []}
+    (line,) = errors(run=run, audit={"sheets": [str(tmp_path / "ann.csv")]})
+    assert line.startswith("config: audit.sheets: the run has no steer with a choice on toxicity's prompts to judge")
+
+
+def test_people_are_shown_the_first_steer_whose_strength_is_chosen():
+    pairs = "results/audit/smollm2-135m-instruct/{}/toxicity/pairs.csv"
+    assert experiment.load(default()).audit(experiment.names.AUDIT_PAIRS) == [pairs.format("lm_steer")]
+    run = default()["run"] | {"methods": ["random_caa", "caa"], "variants": []}
+    loaded = experiment.load(default() | {"run": run})
+    assert loaded.audit(experiment.names.AUDIT_PAIRS) == [pairs.format("caa")]
+    assert loaded.audit(experiment.names.AUDIT) == []
