@@ -99,6 +99,12 @@ def test_wide_tables_scroll_in_their_own_boxes(shown):
     assert shown.evaluate("window.scrollX") == 0
 
 
+def test_no_words_run_over_into_the_next_cell(shown):
+    over = "cell => cell.scrollWidth > cell.clientWidth + 1"
+    cells = f"[...document.querySelectorAll('th, td, dd')].filter({over}).map(cell => cell.innerText)"
+    assert shown.evaluate(cells) == []
+
+
 def test_every_link_within_the_page_has_its_target(shown):
     links = shown.evaluate("[...document.querySelectorAll('a[href^=\"#\"]')].map(a => a.getAttribute('href').slice(1))")
     assert len(links) > 10
