@@ -1,6 +1,5 @@
 """Build the page: every figure with its caption and table, the audit by people, the costs, cards, the configuration."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from steerlab.job import job

@@ -361,6 +361,7 @@ def interpret_steer(config: dict, doors: dict, *, model: str, method: str, task:
 
 
 def count_parameters(config: dict, doors: dict, *, model: str, method: str, task: str, seed: str) -> dict:
+    """Whose parameters are counted; their number stands in the files."""
     return {"model": model, "method": method}
 
 

@@ -22,7 +22,7 @@ def steerlab(*arguments: str, cwd=ROOT) -> subprocess.CompletedProcess[str]:
 def test_plan_counts_the_cells_and_jobs_of_the_default(tmp_path):
     printed = steerlab("plan", "--at-once", "2", "--csv", str(tmp_path / "cost.csv")).stdout
     assert "72 cells, at most 7,656 continuations and 158,016 new tokens, answers to 1,476 questions" in printed
-    assert re.search(r"^all +443 ", printed, re.M) and re.search(r"^store +[1-4],\d{3}$", printed, re.M)
+    assert re.search(r"^all +474 ", printed, re.M) and re.search(r"^store +[1-4],\d{3}$", printed, re.M)
     assert max(map(len, printed.splitlines())) <= 120
     by_rule = pd.read_csv(tmp_path / "cost.csv").set_index("rule")
     assert by_rule.loc["generate_continuations", "tokens new"] == 158016
