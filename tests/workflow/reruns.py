@@ -106,6 +106,16 @@ ORDINARY_TEXT = ["analyses/tiny-llama/ordinary_text/truthfulness/0.csv"]
 REASONING = ["analyses/tiny-llama/reasoning/*/0.csv"]
 DIVERGENCE = ["analyses/tiny-llama/divergence/*/0.csv"]
 COMPARISON = ["metrics/tiny-llama/comparison/*.csv"]
+COMPARED_UNCHOSEN = ["metrics/tiny-llama/comparison/sentiment.csv"]  # the others follow from choices
+OF_COMPARISON = [f"figures/tiny-llama/{name}.svg" for name in ("comparison", "equal_kl")]
+
+
+def of_task(task: str, patterns: list[str]) -> list[str]:
+    """The files of one task among those of all tasks."""
+    return [pattern.replace("*", task) for pattern in patterns]
+
+
+MEASURED_UNCHOSEN = of_task("sentiment", REASONING + DIVERGENCE)
 
 # They take the intervals themselves.
 LATENT = [
@@ -154,7 +164,7 @@ LEAVES = {
             "data/controls/latentqa/toxicity.parquet",
         ],
     ),
-    "run.tasks": (["toxicity"], REPLICATION + BESIDE_COGSTEER + BESIDE_LATENTQA),
+    "run.tasks": (["toxicity"], REPLICATION + BESIDE_COGSTEER + BESIDE_LATENTQA + OF_COMPARISON),
     "run.seeds": ([0, 1], ["steers/*/toxicity/1", "generations/tiny-llama/base/toxicity/*/1.parquet"]),
     "run.variants": (
         ["lm_steer_all", "lm_steer_30", "civil_and_positive", "transferred", "lm_steer_100"],
@@ -169,7 +179,10 @@ LEAVES = {
     "models": ({"tiny-llama": {"seed": 1}}, ["models/tiny-llama"]),
     "tasks.toxicity.source": ("nontoxic_prompts", ["data/raw/nontoxic_prompts/url"]),
     "tasks.toxicity.seeds": ([0], REPORT),
-    "tasks.toxicity.methods": (["base", "lm_steer", "cogsteer"], [*REASONING, "figures/tiny-llama/toxicity.svg"]),
+    "tasks.toxicity.methods": (
+        ["base", "lm_steer", "cogsteer"],
+        [*of_task("toxicity", REASONING + DIVERGENCE), "figures/tiny-llama/toxicity.svg"],
+    ),
     "tasks.toxicity.beside": (["latentqa"], ["data/controls/latentqa/toxicity.parquet"]),
     "tasks.toxicity.prompts.dev": (5, TOXICITY),
     "tasks.toxicity.prompts.test": (5, TOXICITY),
@@ -177,7 +190,7 @@ LEAVES = {
     "tasks.toxicity.wording": ("Be kind. {text}", TOXICITY),
     "tasks.sentiment.source": ("sentiment_prompts", REPORT),
     "tasks.sentiment.seeds": ([0, 1, 2], ["steers/*/sentiment/2", "generations/*/base/sentiment/test/2.parquet"]),
-    "tasks.sentiment.methods": (["base"], REPLICATION + BESIDE_LATENTQA),
+    "tasks.sentiment.methods": (["base"], REPLICATION + BESIDE_LATENTQA + OF_COMPARISON),
     "tasks.sentiment.beside": (["cogsteer"], ["steers/tiny-llama/cogsteer/sentiment/0"]),
     "tasks.sentiment.prompts.test": (3, SENTIMENT),
     "tasks.sentiment.texts": (20, SENTIMENT),
@@ -186,7 +199,12 @@ LEAVES = {
     "tasks.truthfulness.seeds": ([0, 1], [*ANOTHER_SEED, *SWEPT_METRICS]),
     "tasks.truthfulness.methods": (
         ["base", "hpr", "slim"],
-        ["analyses/tiny-llama/norms/*", *ORDINARY_TEXT, "figures/tiny-llama/truthfulness.svg"],
+        [
+            "analyses/tiny-llama/norms/*",
+            *ORDINARY_TEXT,
+            *of_task("truthfulness", REASONING + DIVERGENCE),
+            "figures/tiny-llama/truthfulness.svg",
+        ],
     ),
     "tasks.truthfulness.beside": (["cogsteer"], ["steers/tiny-llama/cogsteer/truthfulness/0"]),
     "tasks.truthfulness.prompts.dev": (2, TRUTHFULNESS),
@@ -229,7 +247,10 @@ LEAVES = {
     "steers.lm_steer.held_out": (0.3, LEARNT),
     "steers.lm_steer.official_code": (True, LEARNT),
     "steers.lm_steer.strengths": ([0.5], CANDIDATES),
-    "steers.lm_steer.by_task": ({"sentiment": {"strengths": [-1.0, 0.5]}}, ["generations/*/lm_steer/sentiment/*"]),
+    "steers.lm_steer.by_task": (
+        {"sentiment": {"strengths": [-1.0, 0.5]}},
+        ["generations/*/lm_steer/sentiment/*", *MEASURED_UNCHOSEN],
+    ),
     "steers.caa.layer": (1, REPORT),  # tests/unit/test_cells.py: where CAA is run
     "steers.caa.multiplier": (2.0, REPORT),
     "steers.caa.held_out": (0.3, REPORT),
@@ -311,7 +332,10 @@ LEAVES = {
     "steers.latentqa.batch_rows": (2, CONTROLS),
     "steers.latentqa.learning_rate": (0.02, CONTROLS),
     "steers.latentqa.held_out_every": (1, CONTROLS),
-    "steers.latentqa.strengths": ([0.5], ["generations/tiny-llama/latentqa/sentiment/test/*", *BIASED]),
+    "steers.latentqa.strengths": (
+        [0.5],
+        ["generations/tiny-llama/latentqa/sentiment/test/*", *MEASURED_UNCHOSEN, *BIASED],
+    ),
     "steers.latentqa.by_task": ({"bias": {"updates": 3}}, ["steers/tiny-llama/latentqa/bias/0"]),
     "variants": ({"lm_steer_30": {"texts": 4}}, ["steers/*/lm_steer_30/*"]),
     "choices.perplexity_limit": (2.0, [f"choices/tiny-llama/{of}/toxicity.json" for of in ("lm_steer", "cogsteer")]),
@@ -354,7 +378,7 @@ LEAVES = {
     "scores.answers.judges.truthful": ("tiny-gpt2", ["models/tiny-gpt2"]),
     "scores.answers.judges.informative": ("tiny-gpt2", ["models/tiny-gpt2"]),
     "scores.perplexity.judges": (["base", "tiny-gpt2"], ["models/tiny-gpt2"]),
-    "scores.perplexity.tokens_a_batch": (128, PERPLEXITY + OF_ANSWERS + ORDINARY_TEXT),
+    "scores.perplexity.tokens_a_batch": (128, PERPLEXITY + OF_ANSWERS + ORDINARY_TEXT + DIVERGENCE),
     "analyses.interpretation.directions": (2, INTERPRETED),
     "analyses.interpretation.words": (3, INTERPRETED),
     "analyses.interpretation.value": (4.0, INTERPRETED),
@@ -452,8 +476,8 @@ LEAVES = {
     "glue.prefix.learning_rate": (0.01, REPORT),
     "glue.adaption_prompt.length": (3, REPORT),
     "glue.adaption_prompt.learning_rate": (0.01, REPORT),
-    "metrics.resamples": (60, MEASURED + PROBES + COVERAGE + READING + COMPARED + LATENT + COMPARISON),
-    "metrics.confidence": (0.9, MEASURED + PROBES + COVERAGE + READING + COMPARED + LATENT + COMPARISON),
+    "metrics.resamples": (60, MEASURED + PROBES + COVERAGE + READING + COMPARED + LATENT + COMPARED_UNCHOSEN),
+    "metrics.confidence": (0.9, MEASURED + PROBES + COVERAGE + READING + COMPARED + LATENT + COMPARED_UNCHOSEN),
     "audit.pairs": (5, AUDIT),
     "audit.seed": (1, AUDIT),
     "audit.sheets": (["config.yaml"], ["audit/tiny-llama/lm_steer/toxicity/agreement.csv"]),
@@ -529,6 +553,7 @@ MODULES = {
     "steerlab/figures/layer_sweep.py": figures("cogsteer_layers"),
     "steerlab/methods/settings.py": [
         *OF_TOXICITY, *OF_SENTIMENT, *ANSWERS, *SWEPT_ANSWERS, "generations/*/base/truthfulness/*",
+        *BIASED, *of_task("sentiment", REASONING),
     ],
     "steerlab/tasks/truthfulness.py": TRUTHFULNESS,
     "steerlab/scores/answers.py": ANSWERS + SWEPT_ANSWERS,
@@ -548,21 +573,22 @@ MODULES = {
     "steerlab/tasks/sentiment.py": SENTIMENT,
     "steerlab/metrics/bootstrap.py": [
         *MEASURED, *CALIBRATION, *PROBES, *COVERAGE, *READING, *GLUE_CHOICE, *figures(*OF_READERS, "control_bias"),
+        *COMPARED_UNCHOSEN,
     ],
-    "steerlab/metrics/ranks.py": READING + COMPARISON,
+    "steerlab/metrics/ranks.py": [*READING, *COMPARED_UNCHOSEN, "metrics/tiny-llama/comparison/truthfulness.csv"],
     "steerlab/analyses/word_states.py": READING,
     "steerlab/tasks/eye_tracking.py": EYE_TRACKING,
     "steerlab/tasks/latent_reading.py": LATENT_READING,
     "steerlab/tasks/relations.py": RELATIONS,
     "steerlab/tasks/system_prompts.py": SYSTEM_PROMPTS,
     "steerlab/tasks/candidates.py": RELATIONS + SYSTEM_PROMPTS,
-    "steerlab/metrics/continuations.py": METRICS,
+    "steerlab/metrics/continuations.py": METRICS + COMPARED_UNCHOSEN,
     "steerlab/metrics/grid.py": [],
     "steerlab/analyses/interpretation.py": INTERPRETED,
     "steerlab/analyses/reading.py": INTERPRETED,
     "steerlab/analyses/ordinary_text.py": ORDINARY_TEXT,
     "steerlab/analyses/reasoning.py": REASONING,
-    "steerlab/analyses/steered.py": ["analyses/*/norms/*", *ORDINARY_TEXT, *REASONING, *BIASED],
+    "steerlab/analyses/steered.py": ["analyses/*/norms/*", *ORDINARY_TEXT, *REASONING, *DIVERGENCE, *BIASED],
     "steerlab/analyses/divergence.py": DIVERGENCE,
     "steerlab/analyses/speed.py": [],
     "steerlab/metrics/comparison.py": COMPARISON,
@@ -570,7 +596,7 @@ MODULES = {
     "steerlab/figures/equal_kl.py": figures("equal_kl"),
     "scripts/compare_methods.py": COMPARISON,
     "steerlab/harness.py": REASONING,
-    "steerlab/metrics/calibrated.py": [*METRICS, *CALIBRATION, *figures(*CALIBRATED)],
+    "steerlab/metrics/calibrated.py": [*METRICS, *CALIBRATION, *figures(*CALIBRATED), *COMPARED_UNCHOSEN],
     "steerlab/analyses/calibration.py": [],
     "steerlab/figures/toxicity.py": figures("toxicity"),
     "steerlab/figures/transfer.py": figures("transfer"),
