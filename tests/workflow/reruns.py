@@ -378,7 +378,16 @@ LEAVES = {
     "scores.answers.judges.truthful": ("tiny-gpt2", ["models/tiny-gpt2"]),
     "scores.answers.judges.informative": ("tiny-gpt2", ["models/tiny-gpt2"]),
     "scores.perplexity.judges": (["base", "tiny-gpt2"], ["models/tiny-gpt2"]),
-    "scores.perplexity.tokens_a_batch": (128, PERPLEXITY + OF_ANSWERS + ORDINARY_TEXT + DIVERGENCE),
+    "scores.perplexity.tokens_a_batch": (
+        128,
+        [
+            *PERPLEXITY,
+            *OF_ANSWERS,
+            *ORDINARY_TEXT,
+            *of_task("sentiment", DIVERGENCE),
+            *of_task("truthfulness", DIVERGENCE),
+        ],
+    ),
     "analyses.interpretation.directions": (2, INTERPRETED),
     "analyses.interpretation.words": (3, INTERPRETED),
     "analyses.interpretation.value": (4.0, INTERPRETED),
