@@ -45,7 +45,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     given = {"name": LONG, "door": "sample", "licence": "MIT", "citation": LONG, "origin": LONG, "files": [[LONG, 12]]}
     text = page.build(
         [*figures, page.Figure("wide", "wide", figures[0].svg, wide, "A wide table.", "A paper")],
-        costs=COSTS.assign(rule=LONG),
+        costs=COSTS.assign(rule=LONG.replace("-", "_")),
         provenance={"Versions": {"torch": LONG}},
         config=f"model: {LONG}\n" * 3,
         cards={
