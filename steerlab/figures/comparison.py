@@ -51,7 +51,6 @@ PRICES = (
     Price("time_ratio", "Seconds a token\n(× unsteered)", 1.0),
     Price("training_seconds", "Training\n(seconds)", 0.0, root=True),
 )
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
 _ROW, _LEGEND = 1.05, 0.17  # inches: a row of panels, a line of the legend
 
 
@@ -76,8 +75,8 @@ def plot(table: pd.DataFrame) -> Figure:
     """table: what `table` returns, also when read from its CSV."""
     tasks = list(dict.fromkeys(table.metric))
     prices = [price for price in PRICES if table[price.column].notna().any()]
-    looks = _looks(table)
-    entries = [_entry(method, look) for method, look in looks.items()]
+    methods = sorted(set(table[~table.control].method), key=style.rank)
+    entries = [_entry(method) for method in methods]
     if table.control.any():
         entries.append(marks.pooled_handle("its control", linestyle="none", markerfacecolor="white"))
     lines = -(-len(entries) // 3)
@@ -87,7 +86,7 @@ def plot(table: pd.DataFrame) -> Figure:
         axes = figure.subplots(len(prices), len(tasks), sharex="col", sharey="row", squeeze=False)
         for row, price in zip(axes, prices, strict=True):
             for panel, task in zip(row, tasks, strict=True):
-                _draw(panel, table[table.metric == task], price, looks)
+                _draw(panel, table[table.metric == task], price)
             _price_axis(row[0], table, price)
         for panel, task in zip(axes[-1], tasks, strict=True):
             panel.set_xlabel(TASKS[task])
@@ -123,17 +122,12 @@ def _effect(row: Mapping) -> str:
     return f"{style.label(row['method'])} on {row['task']} {value} [{low}, {high}]"
 
 
-def _looks(table: pd.DataFrame) -> dict[str, str]:
-    """Each ranked method's marker."""
-    methods = sorted(set(table[~table.control].method), key=style.rank)
-    return {method: _MARKERS[place % len(_MARKERS)] for place, method in enumerate(methods)}
+def _entry(method: str) -> Line2D:
+    look = {"marker": style.marker(method), "color": style.colour(method)}
+    return marks.pooled_handle(style.label(method), linestyle="none", **look)
 
 
-def _entry(method: str, marker: str) -> Line2D:
-    return marks.pooled_handle(style.label(method), marker=marker, color=style.colour(method), linestyle="none")
-
-
-def _draw(panel: Axes, rows: pd.DataFrame, price: Price, looks: Mapping[str, str]) -> None:
+def _draw(panel: Axes, rows: pd.DataFrame, price: Price) -> None:
     panel.grid()
     panel.axvline(0, color="#888888", linewidth=0.8, zorder=0)
     rows = rows[rows[price.column].notna()]
@@ -145,14 +139,11 @@ def _draw(panel: Axes, rows: pd.DataFrame, price: Price, looks: Mapping[str, str
     front = _front(rows[~rows.control], price)
     panel.plot(front[:, 0], front[:, 1], color="#888888", linewidth=0.9, zorder=1)
     for row in rows.to_dict("records"):
-        steer = (
-            row["method"].removeprefix(style.RANDOM).removeprefix(style.SHUFFLED) if row["control"] else row["method"]
-        )
         colour, at = style.colour(row["method"]), price.sign * row[price.column]
         panel.hlines(at, row["effect_low"], row["effect_high"], color=colour, linewidth=0.8, alpha=0.6, zorder=2)
         panel.plot(
-            row["effect"], at, looks.get(steer, "o"), color=colour, zorder=2 if row["control"] else 3, linestyle="none",
-            markersize=style.POOLED_SIZE - 1, markeredgewidth=1.0,
+            row["effect"], at, style.marker(row["method"]), color=colour, linestyle="none",
+            markersize=style.POOLED_SIZE - 1, markeredgewidth=1.0, zorder=2 if row["control"] else 3,
             markerfacecolor="white" if row["control"] else colour,
         )  # fmt: skip
 

@@ -138,7 +138,7 @@ def test_without_rows_of_the_model_figures_are_refused():
 
 def marked(panel, *, hollow: bool = False) -> list[tuple[str, float, float]]:
     """(colour, x, y) of each method's mark in a panel; or of the hollow ones."""
-    kinds = [line for line in panel.lines if line.get_marker() in comparison._MARKERS and len(line.get_xdata()) == 1]
+    kinds = [line for line in panel.lines if line.get_marker() in style.MARKERS.values() and len(line.get_xdata()) == 1]
     return [
         (line.get_color().upper(), float(line.get_xdata()[0]), float(line.get_ydata()[0]))
         for line in kinds
