@@ -16,7 +16,8 @@ def run(*, model: Path, table: Path, steers: list[Path], choices: list[Path], sp
     from steerlab.models import ModelHandle
 
     def asked(rendering: str) -> list[tuple[str, str]]:
-        return tables.prompts(table, split="test", rendering=rendering)[: spec["rows"]]
+        first = tables.prompts(table, split="test", rendering=rendering)[: spec["rows"]]
+        return [(id, text[-times.CHARACTERS :]) for id, text in first]
 
     handle = ModelHandle.of(model, spec)
     rendered = {method: asked(rendering) for method, rendering in spec["renderings"].items()}

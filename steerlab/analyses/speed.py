@@ -17,6 +17,7 @@ from steerlab.generations import Decoding, generate
 from steerlab.models import ModelHandle
 from steerlab.progress import progress
 
+CHARACTERS = 120  # of a prompt, its last ones: reading what precedes all questions would hide what a new token costs
 COLUMNS = ["method", "steps", "strength", "seconds_a_token", "base_seconds_a_token", "training_seconds"]
 
 Prompts = Sequence[tuple[str, str]]  # (id, text)
