@@ -6,13 +6,14 @@ the methods that no other beats in both, beginning at the unsteered model. Rando
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 from steerlab.figures import marks, selection, style
 from steerlab.metrics.bootstrap import CONFIDENCE
@@ -20,9 +21,9 @@ from steerlab.metrics.comparison import PICKED
 
 FIGURE = "comparison"
 TASKS = {  # what the effect is, for the axis of a task's column
-    "mean_toxicity": "less toxicity\n(score, 0 to 1)",
-    "mean_sentiment": "more sentiment\n(score, −1 to 1)",
-    "mc2": "more truthfulness\n(MC2)",
+    "mean_toxicity": "less\ntoxicity",
+    "mean_sentiment": "more\nsentiment",
+    "mc2": "more\ntruth (MC2)",
 }
 _NUMBERS = ("effect", "perplexity_ratio", "kl", "accuracy_change")
 COLUMNS = [
@@ -35,23 +36,23 @@ COLUMNS = [
 @dataclass(frozen=True)
 class Price:
     """One row of panels. unsteered: the unsteered model's price, None where it pays none; sign: −1 for a price that is
-    shown turned round, because more of it is better; root: the axis grows with the root."""
+    shown turned round, because more of it is better; scale: of its axis."""
 
     column: str
     label: str
     unsteered: float | None
     sign: int = 1
-    root: bool = False
+    scale: Literal["linear", "root", "log"] = "linear"
 
 
 PRICES = (
-    Price("perplexity_ratio", "Perplexity\n(× unsteered)", 1.0),
-    Price("kl", "KL divergence\n(nats a token)", 0.0, root=True),
-    Price("accuracy_change", "Loss of accuracy\n(share)", 0.0, sign=-1),
-    Price("time_ratio", "Seconds a token\n(× unsteered)", 1.0),
-    Price("training_seconds", "Training\n(seconds)", 0.0, root=True),
+    Price("perplexity_ratio", "Perplexity\n(× unsteered)", 1.0, scale="log"),
+    Price("kl", "KL divergence\n(nats a token)", 0.0, scale="root"),
+    Price("accuracy_change", "Accuracy lost\n(share)", 0.0, sign=-1),
+    Price("time_ratio", "Time a token\n(× unsteered)", 1.0),
+    Price("training_seconds", "Training\n(seconds)", 0.0, scale="root"),
 )
-_ROW, _LEGEND = 1.05, 0.17  # inches: a row of panels, a line of the legend
+_ROW, _LEGEND = 1.1, 0.17  # inches: a row of panels, a line of the legend
 
 
 def table(compared: pd.DataFrame, *, model: str) -> pd.DataFrame:
@@ -162,7 +163,13 @@ def _front(rows: pd.DataFrame, price: Price) -> np.ndarray:
 
 def _price_axis(panel: Axes, table: pd.DataFrame, price: Price) -> None:
     panel.set_ylabel(price.label)
-    if price.root:
+    if price.scale == "log":
+        panel.set_yscale("log")
+        panel.yaxis.set_major_locator(LogLocator(10, subs=(1, 3), numticks=6))
+        panel.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        panel.yaxis.set_minor_locator(NullLocator())
+        return
+    if price.scale == "root":
         panel.set_yscale("function", functions=(lambda y: np.sqrt(np.maximum(y, 0)), np.square))
         panel.set_ylim(0, 1.1 * table[price.column].max() or 1.0)
     panel.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))

@@ -200,7 +200,7 @@ def test_a_price_that_nothing_was_measured_of_has_no_row():
     whole, plain = (comparison.plot(tables["comparison"]) for tables in (BOTH, PLAIN))
     assert (len(whole.axes), len(plain.axes)) == (5 * 2, 3)
     assert [panel.get_ylabel().split("\n")[0] for panel in plain.axes] == [
-        "Perplexity", "KL divergence", "Loss of accuracy",
+        "Perplexity", "KL divergence", "Accuracy lost",
     ]  # fmt: skip
 
 
