@@ -196,7 +196,7 @@ SPECS = {
         ({"device": "cuda"}, {"measure_divergence", "measure_speed"}),
         ({"dtype": "bfloat16"}, {"measure_divergence", "measure_speed"}),
     ],
-    ids=str,
+    ids=lambda given: str(sorted(given) if isinstance(given, set) else given),
 )
 def test_the_specs_change_with_what_changes_the_bytes(changes: dict, changed: set[str]):
     default = loaded()
