@@ -618,13 +618,14 @@ def test_what_ships_is_what_the_mirror_gives(mirrored, tmp_path):
     scorers = ((PROFANITY_CHECK, None), (CLASSIFIER, tmp_path / "classifier"))
     written = run(tmp_path / "out", mirrored, scorers, resamples=2000)
     found, shipped = reference.calibration(written["statistics"], written["reliability"]), reference.calibration()
+    # Another processor's kernels round the classifier's scores in another place.
     for name, rows in shipped.items():
-        pd.testing.assert_frame_equal(found[name], rows, rtol=0, atol=1e-9)
+        pd.testing.assert_frame_equal(found[name], rows, rtol=0, atol=1e-7)
     maps, ours = calibrated.read_maps(written["maps"]), calibrated.read_maps()
     assert {label: one.n for label, one in maps.items()} == {label: one.n for label, one in ours.items()}
     for label, one in ours.items():
-        np.testing.assert_allclose(maps[label].scores, one.scores, rtol=0, atol=1e-9)
-        np.testing.assert_allclose(maps[label].perspective, one.perspective, rtol=0, atol=1e-9)
+        np.testing.assert_allclose(maps[label].scores, one.scores, rtol=0, atol=1e-7)
+        np.testing.assert_allclose(maps[label].perspective, one.perspective, rtol=0, atol=1e-7)
 
 
 @pytest.mark.real_data

@@ -27,6 +27,8 @@ from tests.workflow.project import ROOT
 
 MODEL = "smollm2-135m-instruct"
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
+METHODS = [method for method in DEFAULT["run"]["methods"] if method != "latentqa"]
+WITHOUT = DEFAULT | {"run": DEFAULT["run"] | {"methods": METHODS}}  # a control of the model through a reader
 WORDS = ("red", "blue", "green")
 COMPUTE = {"device": "cpu", "dtype": "float32", "attention": "sdpa", "threads": 1, "versions": {}, "capture_code": "c"}
 CAPTURED = {"activations": {"batch_rows": 4, "shard_rows": 3}, "seed": 0}
@@ -272,7 +274,7 @@ def test_a_figure_without_test_rows_is_refused():
 
 
 def loaded(**sections) -> experiment.Experiment:
-    return experiment.load(DEFAULT | sections)
+    return experiment.load(WITHOUT | sections)
 
 
 def test_each_model_setting_and_seed_has_a_reader_and_its_rows():
@@ -283,7 +285,7 @@ def test_each_model_setting_and_seed_has_a_reader_and_its_rows():
         for seed in (0, 3)
     ]
     assert x.figures("latentqa") == [
-        f"results/figures/{MODEL}/{name}.svg" for name in ("latent_reading", "reader_training")
+        f"results/figures/{MODEL}/{name}.svg" for name in ("latent_reading", "reader_training", "replication_latentqa")
     ]
     assert "LatentQA: 4 readers" in x.summary
 

@@ -229,9 +229,11 @@ def test_the_table_is_planned_from_the_sample_with_all_that_its_rows_depend_on()
     assert x.task_sources("latent_reading") == {"latentqa": "results/data/raw/latentqa/sample"}
     spec = json.loads(x.spec("make_task_table", [("task", "latent_reading")]))
     assert spec["module"] == "steerlab.tasks.latent_reading" and spec["doors"] == {"latentqa": "sample"}
-    asked = {"questions": 1, "rows": {"train": None, "dev": 20, "test": 60}}  # by config.yaml
+    asked = {"questions": 1, "rows": {"train": None, "dev": 20, "test": 40}}  # by config.yaml
     assert spec["settings"] == SYSTEM | asked | {"crossed": 1}
-    assert "latent_reading" not in loaded(corpora=[]).tasks
+    none = DEFAULT["run"] | {"methods": ["base", "lm_steer"], "variants": []}  # no control through a reader
+    corpora = DEFAULT["latent_reading"] | {"corpora": []}
+    assert "latent_reading" not in experiment.load(DEFAULT | {"run": none, "latent_reading": corpora}).tasks
 
 
 @pytest.mark.parametrize(

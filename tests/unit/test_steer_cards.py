@@ -484,10 +484,17 @@ def test_the_report_links_to_every_card_beside_it(tmp_path: Path):
     card_page = report / "cards/tiny/random_caa/toxicity.html"
     report.mkdir(parents=True)
     spec = {"config": dict.fromkeys(("device", "dtype", "attention", "threads"), "-")}
-    spec |= {"groups": {}, "sources": [], "not_run": []}
-    at = {"figures": [], "results": tmp_path / "results", "page": report / "index.html", "spec": spec}
+    spec |= {"groups": {}, "not_run": [], "data": [], "models": [], "scorers": [], "pairs": []}
+    at = {
+        "figures": [],
+        "tables": [],
+        "agreement": [],
+        "results": tmp_path / "results",
+        "page": report / "index.html",
+        "spec": spec,
+    }
     build_report.run(**at, cards=[card_page])
     link = '<a href="cards/tiny/random_caa/toxicity.html">random directions (CAA) on toxicity, for tiny</a>'
     assert link in (report / "index.html").read_text()
-    build_report.run(**at)
+    build_report.run(**at, cards=[])
     assert "Steer cards" not in (report / "index.html").read_text()
