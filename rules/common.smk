@@ -5,9 +5,8 @@ from steerlab import experiment
 from steerlab.experiment import names
 
 x = experiment.load_or_exit(config)
-config.update(
-    x.config
-)  # scripts find the store and the mirror in it, which change no bytes
+# Scripts find the store, the mirror and what is captured together in it, which change no bytes.
+config.update(x.config | {"together": x.together})
 print(x.summary, file=sys.stderr)
 
 

@@ -19,5 +19,7 @@ def run(*, model: Path, table: Path, manifest: Path, spec: dict, store: Path, sh
 
 if "snakemake" in globals():
     with job(snakemake) as j:
-        inputs = {name: j.inputs[name] for name in ("model", "table")}
-        run(**inputs, manifest=j.outputs["manifest"], spec=j.spec, store=j.store, share=j.share)
+        inputs, w = {name: j.inputs[name] for name in ("model", "table")}, snakemake.wildcards
+        first, *others = j.config.get("together", {}).get(f"{w.model}/{w.task}") or [None]
+        also = {"together": others} if first == [w.site, w.positions] and w.part == "fitted" else {}
+        run(**inputs, manifest=j.outputs["manifest"], spec=j.spec | also, store=j.store, share=j.share)

@@ -237,6 +237,11 @@ class Experiment:
         """Raw folder of each source of a task."""
         return {name: self.raw(name) for name in lookups.task_sources(self.config, task)}
 
+    @property
+    def together(self) -> dict[str, list[list[str]]]:
+        """What is captured in the same forward passes, by model and task; the first site's job does it."""
+        return lookups.together(self.config)
+
     def first_captured(self, w: SimpleNamespace) -> list[str]:
         """The manifest of the site that is captured together with this one; empty for that site itself."""
         first, *others = lookups.captured(self.config, w.model, w.task, w.part) or [None]

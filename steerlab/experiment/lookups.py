@@ -58,7 +58,8 @@ def measured(config: dict, model: str, task: str, seed: int) -> list[cells.Cell]
 def captured(config: dict, model: str, task: str, part: str) -> list[tuple[str, str]]:
     """(site, positions) of all that methods are trained on of a task's texts, which one job captures; the first leads.
 
-    Listed once a configuration, as cells are. What analyses read of test texts is captured site by site.
+    They stand in the order of METHODS, so that a new line behind those of the run changes no leader. Listed once a
+    configuration, as cells are. What analyses read of test texts is captured site by site.
     """
     global _captured
     if config is not _captured[0]:
@@ -69,17 +70,28 @@ def captured(config: dict, model: str, task: str, part: str) -> list[tuple[str, 
 _captured: tuple[dict, dict[tuple[str, str], list[tuple[str, str]]]] = ({}, {})
 
 
+def together(config: dict) -> dict[str, list[list[str]]]:
+    """`captured` of all by "<model>/<task>", for the jobs; it changes no bytes, and so is no spec's."""
+    if not config["run"]["tasks"]:
+        return {}
+    captured(config, "", "", "fitted")
+    return {"/".join(key): [list(site) for site in sites] for key, sites in _captured[1].items()}
+
+
 def _all_captured(config: dict) -> dict[tuple[str, str], list[tuple[str, str]]]:
-    found: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    found: dict[tuple[str, str], dict[tuple[str, str], int]] = {}
+    places = {name: place for place, name in enumerate(METHODS)}
     for cell in cells.by_key(config).values():
-        line, tasks, source = cells.instance(config, cell.method, cell.task).method, [cell.task], cell.model
+        here, tasks, source = cells.instance(config, cell.method, cell.task), [cell.task], cell.model
+        line, place = here.method, places[here.of]
         if line.derived_from:
             source, tasks = derivation(config, cell.model, cell.method, cell.task)
-            line = METHODS[line.derived_from]
+            line, place = METHODS[line.derived_from], places[line.derived_from]
         for task in tasks if line.captures else ():
             key = source, TASKS[task].learnt_on or task
-            found.setdefault(key, set()).add((line.captures or "", line.positions))
-    return {key: sorted(sites) for key, sites in found.items()}
+            sites, site = found.setdefault(key, {}), (line.captures or "", line.positions)
+            sites[site] = min(place, sites.get(site, place))
+    return {key: sorted(sites, key=lambda site: (sites[site], site)) for key, sites in found.items()}
 
 
 def local_scorers(config: dict, quantity: str) -> list[str]:

@@ -13,7 +13,6 @@ from steerlab.experiment.lookups import (
     all_models,
     calibrated_scorers,
     calibrates,
-    captured,
     chosen_tasks,
     compute,
     derivation,
@@ -83,10 +82,8 @@ def prepare_scorer(config: dict, doors: dict, *, scorer: str) -> dict:
 def capture_activations(
     config: dict, doors: dict, *, model: str, task: str, part: str, site: str, positions: str
 ) -> dict:
-    """Where and how the states of the labelled texts of a part are taken, and of the first site what else is."""
-    first, *others = captured(config, model, task, part) or [None]
-    together = {"together": others} if (site, positions) == first and others else {}
-    return _captured(config, site, positions, part) | together
+    """Where and how the states of the labelled texts of a part are taken."""
+    return _captured(config, site, positions, part)
 
 
 def train_steer(config: dict, doors: dict, *, model: str, method: str, task: str, seed: str) -> dict:
