@@ -17,7 +17,7 @@ CALIBRATION = ["figures/all/calibration.svg"]  # drawn from the files that ship
 TOXICITY, SENTIMENT = ["data/toxicity.parquet"], ["data/sentiment.parquet"]
 TRUTHFULNESS = ["data/truthfulness.parquet"]
 CAPTURED = ["activations/tiny-llama/*/lm_head_input-all.json", "activations/*/truthfulness/*/block_output-answer.json"]
-CAPTURED += ["activations/*/truthfulness/*/attention_heads-last.json"]
+CAPTURED += ["activations/*/truthfulness/test/attention_heads-last.json"]  # what is fitted waits for its leader
 READING = ["analyses/tiny-llama/eye_tracking.csv"]
 EYE_TRACKING = ["data/eye_tracking.parquet"]
 LATENT_READING = ["data/latent_reading.parquet"]
@@ -105,6 +105,7 @@ PROBES = ["analyses/tiny-llama/hpr/truthfulness/probes-0.csv"]
 ORDINARY_TEXT = ["analyses/tiny-llama/ordinary_text/truthfulness/0.csv"]
 REASONING = ["analyses/tiny-llama/reasoning/*/0.csv"]
 DIVERGENCE = ["analyses/tiny-llama/divergence/*/0.csv"]
+NORMS = ["analyses/tiny-llama/norms/*/0.csv"]
 COMPARISON = ["metrics/tiny-llama/comparison/*.csv"]
 COMPARED_UNCHOSEN = ["metrics/tiny-llama/comparison/sentiment.csv"]  # the others follow from choices
 OF_COMPARISON = [f"figures/tiny-llama/{name}.svg" for name in ("comparison", "equal_kl")]
@@ -164,7 +165,10 @@ LEAVES = {
             "data/controls/latentqa/toxicity.parquet",
         ],
     ),
-    "run.tasks": (["toxicity"], REPLICATION + BESIDE_COGSTEER + BESIDE_LATENTQA + OF_COMPARISON),
+    "run.tasks": (
+        ["toxicity"],
+        [*REPLICATION, *BESIDE_COGSTEER, *BESIDE_LATENTQA, *OF_COMPARISON, "report/cards/*/toxicity.md"],
+    ),
     "run.seeds": ([0, 1], ["steers/*/toxicity/1", "generations/tiny-llama/base/toxicity/*/1.parquet"]),
     "run.variants": (
         ["lm_steer_all", "lm_steer_30", "civil_and_positive", "transferred", "lm_steer_100"],
@@ -181,7 +185,7 @@ LEAVES = {
     "tasks.toxicity.seeds": ([0], REPORT),
     "tasks.toxicity.methods": (
         ["base", "lm_steer", "cogsteer"],
-        [*of_task("toxicity", REASONING + DIVERGENCE), "figures/tiny-llama/toxicity.svg"],
+        [*of_task("toxicity", REASONING + DIVERGENCE + NORMS), "figures/tiny-llama/toxicity.svg"],
     ),
     "tasks.toxicity.beside": (["latentqa"], ["data/controls/latentqa/toxicity.parquet"]),
     "tasks.toxicity.prompts.dev": (5, TOXICITY),
@@ -190,7 +194,7 @@ LEAVES = {
     "tasks.toxicity.wording": ("Be kind. {text}", TOXICITY),
     "tasks.sentiment.source": ("sentiment_prompts", REPORT),
     "tasks.sentiment.seeds": ([0, 1, 2], ["steers/*/sentiment/2", "generations/*/base/sentiment/test/2.parquet"]),
-    "tasks.sentiment.methods": (["base"], REPLICATION + BESIDE_LATENTQA + OF_COMPARISON),
+    "tasks.sentiment.methods": (["base"], REPLICATION + BESIDE_LATENTQA + OF_COMPARISON + CARDS),
     "tasks.sentiment.beside": (["cogsteer"], ["steers/tiny-llama/cogsteer/sentiment/0"]),
     "tasks.sentiment.prompts.test": (3, SENTIMENT),
     "tasks.sentiment.texts": (20, SENTIMENT),
@@ -200,7 +204,7 @@ LEAVES = {
     "tasks.truthfulness.methods": (
         ["base", "hpr", "slim"],
         [
-            "analyses/tiny-llama/norms/*",
+            *of_task("truthfulness", NORMS),
             *ORDINARY_TEXT,
             *of_task("truthfulness", REASONING + DIVERGENCE),
             "figures/tiny-llama/truthfulness.svg",
