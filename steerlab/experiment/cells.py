@@ -108,7 +108,7 @@ _listed: tuple[dict, dict[tuple[str, str, str, str], Cell]] = ({}, {})  # of the
 
 def _all_cells(config: dict) -> list[Cell]:
     """Every cell of a checked configuration: methods, those beside them, variants; then what lacks its base."""
-    found = [*_headline(config), *_beside(config), *_variants(config)]
+    found = [*_methods(config), *_variants(config)]
     have_base = {_place(cell) for cell in found if cell.method == "base"}
     bases = {_place(cell): cell for cell in found if _place(cell) not in have_base}
     plain = {"method": "base", "steps": (0,), "strengths": (0.0,), "chosen_by": None}
@@ -167,28 +167,20 @@ def is_sized(method: str, task: str) -> bool:
     return line.is_control and METHODS[line.derived_from or ""].asks_reader and aims is None
 
 
-def _headline(config: dict) -> Iterator[Cell]:
-    for model in config["run"]["models"]:
-        for task in config["run"]["tasks"]:
-            for method in methods_of(config, task):
-                for split in SPLITS if TASKS[task].objective else ("test",):
-                    settings = _settings(config, model, method, task, split)
-                    if settings is not None:
-                        samples = drawn_of(config, task)["samples"].get(split, 0)
-                        seeds = seeds_of(config, task)
-                        yield Cell(model, method, task, split, seeds, None, samples, *settings)
-
-
-def _beside(config: dict) -> Iterator[Cell]:
+def _methods(config: dict) -> Iterator[Cell]:
+    """Those of the headline size, then those beside them, model by model and task by task."""
     sweep = config["run"]["sweep"]
     for model in config["run"]["models"]:
         for task in config["run"]["tasks"]:
-            for method in beside(config, task):
+            drawn = drawn_of(config, task)["samples"]
+            sizes = [(method, seeds_of(config, task), None, drawn) for method in methods_of(config, task)]
+            swept = dict.fromkeys(SPLITS, _swept_samples(config, task))
+            sizes += [(method, tuple(sweep["seeds"]), sweep["prompts"], swept) for method in beside(config, task)]
+            for method, seeds, prompts, samples in sizes:
                 for split in SPLITS if TASKS[task].objective else ("test",):
                     settings = _settings(config, model, method, task, split)
                     if settings is not None:
-                        seeds, samples = tuple(sweep["seeds"]), _swept_samples(config, task)
-                        yield Cell(model, method, task, split, seeds, sweep["prompts"], samples, *settings)
+                        yield Cell(model, method, task, split, seeds, prompts, samples.get(split, 0), *settings)
 
 
 def _swept_samples(config: dict, task: str) -> int:
@@ -197,7 +189,7 @@ def _swept_samples(config: dict, task: str) -> int:
 
 
 def _settings(config: dict, model: str, method: str, task: str, split: str):
-    """(steps, strengths, chosen_by) of a headline cell; None where it is not run."""
+    """(steps, strengths, chosen_by) of a method's cell; None where it is not run."""
     here = instance(config, method, task)
     if here.method.steer is None:  # on dev prompts the base alone is needed, for the choices
         return ((0,), (0.0,), None) if split == "test" or method == "base" else None
