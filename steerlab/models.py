@@ -7,7 +7,7 @@ read when a stage runs it.
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -209,6 +209,21 @@ def pad(
         ids[row, span] = torch.tensor(sequence, dtype=torch.int64)
         mask[row, span] = 1
     return ids.to(device), mask.to(device)
+
+
+def batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
+    """Places of texts of like length, at most `tokens` tokens with the pads, or one text, at a time; no empty texts.
+
+    Any of them that follow each other fall into the same batches when they are all the texts that there are.
+    """
+    batch: list[int] = []
+    for place in sorted((place for place, length in enumerate(lengths) if length), key=lambda place: lengths[place]):
+        if batch and (len(batch) + 1) * lengths[place] > tokens:
+            yield batch
+            batch = []
+        batch.append(place)
+    if batch:
+        yield batch
 
 
 def prepare(definition: dict[str, Any], folder: Path, *, name: str, source: Path | None = None) -> None:

@@ -7,7 +7,7 @@ prompt alone is a steered model, too: the one that reads its own rendering.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 
 import pandas as pd
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from steerlab import sites
 from steerlab.analyses.steered import Steered
-from steerlab.models import ModelHandle, encode, pad
+from steerlab.models import ModelHandle, batches, encode, pad
 from steerlab.progress import progress
 
 COLUMNS = ["method", "steps", "strength", "id", "tokens", "kl"]
@@ -45,7 +45,7 @@ def divergence(
     plain = [encode(tokenizer, prompts[id]) for id in continuations]
     new = [list(ids) for ids in continuations.values()]
     rows = []
-    cuts = list(_cut([len(one) + len(other) for one, other in zip(plain, new)], tokens_a_batch))
+    cuts = list(batches([len(one) + len(other) for one, other in zip(plain, new)], tokens_a_batch))
     for cut in progress(cuts, total=len(cuts), desc="divergence", unit="batch"):
         answers = [new[index] for index in cut]
         base = _next_tokens(model, [plain[index] for index in cut], answers)
@@ -58,18 +58,6 @@ def divergence(
                 for index, *each in zip(cut, base, own)
             ]
     return _checked(pd.DataFrame(rows, columns=COLUMNS))
-
-
-def _cut(lengths: Sequence[int], tokens_a_batch: int) -> Iterator[list[int]]:
-    """Indices of texts of like length, so many together that they have at most tokens_a_batch tokens, pads included."""
-    batch: list[int] = []
-    for index in sorted(range(len(lengths)), key=lambda index: (lengths[index], index)):
-        if batch and (len(batch) + 1) * lengths[index] > tokens_a_batch:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
 
 
 @torch.no_grad()

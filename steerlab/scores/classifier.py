@@ -7,7 +7,7 @@ one label, or of one less that of another.
 import inspect
 import pickle
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
 from steerlab.data import hub
-from steerlab.models import load_tokenizer
+from steerlab.models import batches, load_tokenizer
 from steerlab.scores import ScorerError, read_record, write_record
 from steerlab.scores.classifier_files import OTHERS, PICKLED, WEIGHTS, files, name_and_version
 
@@ -215,18 +215,3 @@ def _unused_positions(model: nn.Module) -> int:
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
             return module.padding_idx + 1
     return 0
-
-
-def batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
-    """Places of texts of like length, at most `tokens` tokens with the pads, or one text, at a time; no empty texts.
-
-    Any of them that follow each other fall into the same batches when they are all the texts that there are.
-    """
-    batch: list[int] = []
-    for place in sorted((place for place, length in enumerate(lengths) if length), key=lambda place: lengths[place]):
-        if batch and (len(batch) + 1) * lengths[place] > tokens:
-            yield batch
-            batch = []
-        batch.append(place)
-    if batch:
-        yield batch

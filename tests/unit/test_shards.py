@@ -20,7 +20,7 @@ from scripts import (
     score_perplexity,
     score_texts,
 )
-from steerlab import activations, experiment, generations, store
+from steerlab import activations, experiment, generations, models, store
 from steerlab.experiment import names, shards
 from steerlab.experiment.scorers import CLASSIFIER
 from steerlab.scores import answers, classifier, judge, perplexity
@@ -170,11 +170,11 @@ def test_every_batch_is_in_one_share_of_any_number(batches: int, number: int):
 @given(lengths=st.lists(st.integers(0, 9), max_size=30), tokens=st.sampled_from([0, 8, 20]), data=st.data())
 @settings(max_examples=200, deadline=None)
 def test_batches_of_texts_that_follow_each_other_are_the_batches_of_their_texts_alone(lengths, tokens, data):
-    whole = list(classifier.batches(lengths, tokens))
+    whole = list(models.batches(lengths, tokens))
     start = data.draw(st.integers(0, len(whole)))
     some = whole[start : start + data.draw(st.integers(1, 5))]
     places = sum(some, [])
-    alone = classifier.batches([lengths[place] for place in places], tokens)
+    alone = models.batches([lengths[place] for place in places], tokens)
     assert [[places[place] for place in batch] for batch in alone] == some
 
 
