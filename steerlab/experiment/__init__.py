@@ -23,6 +23,7 @@ from steerlab.experiment import (
     glue,
     latentqa,
     lookups,
+    measured,
     names,
     plan,
     resources,
@@ -158,7 +159,7 @@ class Experiment:
 
     def spec(self, rule: str, wildcards: Iterable[tuple[str, str]] = ()) -> str:
         """Sorted JSON of exactly the leaves that change the bytes of the rule's output."""
-        room = next(room for room in (audits, glue, latentqa, specs) if hasattr(room, rule))
+        room = next(room for room in (audits, glue, latentqa, measured, specs) if hasattr(room, rule))
         w = {name: value for name, value in wildcards if name not in ("shard", "shards")}
         leaves = getattr(room, rule)(self.config, self.doors, **w)
         # The same kernels run whatever card a block lies on, but cards differ: the number is a leaf, as the device is.
@@ -336,7 +337,7 @@ class Experiment:
 
     def measured(self, w: SimpleNamespace) -> list[str]:
         """The methods whose steers' effect on the model itself is measured."""
-        return [cell.method for cell in lookups.measured(self.config, w.model, w.task, self._seed(w))]
+        return [cell.method for cell in comparison.measured(self.config, w.model, w.task, self._seed(w))]
 
     def _seed(self, w: SimpleNamespace) -> int:
         """The seed of an analysis; of one that has none in its name, the comparison's."""

@@ -34,6 +34,12 @@ def is_control(config: dict, cell: Cell) -> bool:
     return of(config, cell).method.is_control or of(config, cell).shuffled
 
 
+def measured(config: dict, model: str, task: str, seed: int) -> list[Cell]:
+    """The test cells of a seed whose steers' effect on the model itself is measured, with their controls."""
+    asked = compared(config, model, task)
+    return [cell for cell in asked if of(config, cell).method.steer and seed in cell.seeds]
+
+
 def carded(config: dict, model: str) -> list[Cell]:
     """The compared cells whose steers have a card: a control has none of its own."""
     found = (cell for task in tasks(config, model) for cell in compared(config, model, task))

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
 from steerlab.data import sources
-from steerlab.experiment import cells, comparison
+from steerlab.experiment import cells
 from steerlab.experiment.registry import ANALYSED, METHODS, TASKS, TextScorer
 from steerlab.experiment.scorers import text_scorer
 from steerlab.metrics import calibrated
@@ -47,12 +47,6 @@ def effect_label(config: dict, task: str) -> str:
 
 
 LIKELIHOOD = "log-likelihood"  # of given answers, by the model itself
-
-
-def measured(config: dict, model: str, task: str, seed: int) -> list[cells.Cell]:
-    """The test cells of a seed whose steers' effect on the model itself is measured, with their controls."""
-    asked = comparison.compared(config, model, task)
-    return [cell for cell in asked if comparison.of(config, cell).method.steer and seed in cell.seeds]
 
 
 def captured(config: dict, model: str, task: str, part: str) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ nothing else of the configuration, reruns the rule.
 
 from steerlab.data import glue as glue_data
 from steerlab.data import sources
-from steerlab.experiment import audits, cards, cells, comparison, figures, names
+from steerlab.experiment import audits, cards, cells, figures, names
 from steerlab.experiment.codes import ROOT, code_digest, file_digest
 from steerlab.experiment.lookups import (
     CALIBRATED_ON,
@@ -16,12 +16,10 @@ from steerlab.experiment.lookups import (
     chosen_tasks,
     compute,
     derivation,
-    effect_label,
     interpretation_scorer,
     is_classifier,
     judge_label,
     local_scorers,
-    measured,
     primary_label,
     runs_classifier,
     scorer_label,
@@ -205,7 +203,7 @@ def compute_metrics(config: dict, doors: dict, *, model: str, method: str, task:
         "split": split,
         "seeds": list(_cell(config, model, method, task, split).seeds),
         "base_seeds": list(base.seeds),
-        "data": "sample" if _rests_on_sample(config, doors, method, task) else "real",
+        "data": "sample" if rests_on_sample(config, doors, method, task) else "real",
     }
 
 
@@ -252,14 +250,6 @@ def choose_layer_by_reading(config: dict, doors: dict, *, model: str) -> dict:
     return {"model": model}
 
 
-NORM_PROMPTS = 8  # dev prompts that norms are measured on
-
-
-def _published_on(method: str) -> tuple[str, ...]:
-    """The tasks that a method's paper has; a control's are those of what it is derived from."""
-    return METHODS[METHODS[method].derived_from or method].published_on
-
-
 def evaluate_probes(config: dict, doors: dict, *, model: str, method: str, task: str, seed: str) -> dict:
     """The test states that probes are judged on, and how intervals are drawn."""
     line = METHODS[method]
@@ -272,78 +262,6 @@ def measure_coverage(config: dict, doors: dict, *, model: str, method: str, task
     held_out = cells.instance(config, method, task).given["held_out"]
     parts = {part: _captured(config, line.captures, line.positions, part) for part in ("fitted", "test")}
     return parts | config["metrics"] | {"seed": int(seed), "held_out": held_out}
-
-
-def measure_norms(config: dict, doors: dict, *, model: str, task: str, seed: str) -> dict:
-    """The methods, at their picks, and the prompts on which norms are measured."""
-    return (
-        compute(config)
-        | config["metrics"]
-        | {"seed": int(seed), "prompts": NORM_PROMPTS, "methods": _steers(config, model, task, seed)}
-    )
-
-
-def measure_ordinary_text(config: dict, doors: dict, *, model: str, task: str, seed: str) -> dict:
-    """The methods, at their picks, and the texts and tokens at a time that they are measured on."""
-    batches = {"tokens_a_batch": config["scores"]["perplexity"]["tokens_a_batch"]}
-    asked = {"door": doors["ordinary_text"], "methods": _steers(config, model, task, seed)}
-    return compute(config) | config["analyses"]["ordinary_text"] | batches | asked
-
-
-def measure_reasoning(config: dict, doors: dict, *, model: str, task: str, seed: str) -> dict:
-    """The methods, at their own settings, and how many questions the installed harness asks."""
-    steers = _steers(config, model, task, seed)
-    asked = {"door": doors["reasoning"], "methods": steers, "versions": versions_of("lm_eval")}
-    how = {key: config["analyses"]["reasoning"][key] for key in ("questions", "batch_rows")}
-    return compute(config) | how | asked
-
-
-def _steers(config: dict, model: str, task: str, seed: str, *, own: bool = True) -> list[dict]:
-    """The steers that an analysis measures, at their own settings, or at all that are tested."""
-    return [comparison.asked(config, cell, own=own) for cell in measured(config, model, task, int(seed))]
-
-
-def measure_divergence(config: dict, doors: dict, *, model: str, task: str, seed: str) -> dict:
-    """The methods, at all settings that are tested, with how many prompts' continuations they are held to."""
-    return (
-        compute(config)
-        | config["analyses"]["divergence"]
-        | {
-            "tokens_a_batch": config["scores"]["perplexity"]["tokens_a_batch"],
-            "methods": _steers(config, model, task, seed, own=False),
-            "renderings": comparison.renderings(config, model, task),
-        }
-    )
-
-
-def measure_speed(config: dict, doors: dict, *, model: str, task: str) -> dict:
-    """The methods, at their own settings, and the batch that each draws."""
-    seed = comparison.first_seed(config, task)
-    asked = {"methods": _steers(config, model, task, str(seed)), "seed": seed}
-    asked |= {"renderings": comparison.renderings(config, model, task)}
-    return compute(config) | config["analyses"]["speed"] | asked
-
-
-def compare_methods(config: dict, doors: dict, *, model: str, task: str) -> dict:
-    """The methods of a task with their own settings, and what is compared, by whom and with which bootstrap."""
-    objective, found = TASKS[task].compared, comparison.compared(config, model, task)
-    assert objective, f"nothing is compared on {task}"
-    base = _cell(config, model, "base", task, "test")
-    steers = [cell.method for cell in found if comparison.of(config, cell).method.steer]
-    return {
-        "cells": {cell.method: comparison.main(cell) | {"seeds": list(cell.seeds)} for cell in [base, *found]},
-        "metric": objective.metric,
-        "goal": objective.goal,
-        "scorer": effect_label(config, task),
-        "judge": judge_label(config, model),
-        "controls": [cell.method for cell in found if comparison.is_control(config, cell)],
-        "ours": [method for method in steers if task not in _published_on(cells.instance(config, method, task).of)],
-        "kl": config["comparison"]["kl"],
-        **config["metrics"],
-        "model": model,
-        "task": task,
-        "data": "sample" if any(_rests_on_sample(config, doors, cell.method, task) for cell in found) else "real",
-    }
 
 
 def interpret_steer(config: dict, doors: dict, *, model: str, method: str, task: str, seed: str) -> dict:
@@ -458,34 +376,6 @@ GROUPS = {
 }
 
 
-def write_card(config: dict, doors: dict, *, model: str, method: str, task: str) -> dict:
-    """Whose steers the card is of, beside which control, and the sources that they rest on."""
-    objective, found = TASKS[task].compared, {cell.method: cell for cell in comparison.compared(config, model, task)}
-    assert objective, f"nothing is compared on {task}"
-    cell, line = found[method], METHODS[method]
-    controls = [name for name, other in found.items() if comparison.of(config, other).method.is_control]
-    control = next((name for name in controls if METHODS[name].derived_from == method), None)
-    definition, table = config["models"][model], sources.table()
-    used = sorted(_used_sources(config, method, task) | {definition.get("source")} - {None})
-    return {
-        "model": model,
-        "base_model": definition.get("repo", model),
-        "method": method,
-        "task": task,
-        "seeds": list(cell.seeds),
-        "base_seeds": list(_cell(config, model, "base", task, "test").seeds),
-        "signal": line.needs,
-        "ours": task not in line.published_on,
-        "control": control,
-        "setting": comparison.main(cell),
-        "metric": objective.metric,
-        "goal": objective.goal,
-        "scorer": effect_label(config, task),
-        "sources": [{"source": name, "door": doors[name], "licence": table[name].licence} for name in used],
-        "data": "sample" if _rests_on_sample(config, doors, method, task) else "real",
-    }
-
-
 def build_report(config: dict, doors: dict) -> dict:
     """The whole configuration, which the report prints, with sources, groups of figures and what was not run."""
     return {
@@ -546,12 +436,12 @@ def _scorer(config: dict, name: str, line: TextScorer) -> dict:
     return plain | (own if is_classifier(line) else {})
 
 
-def _rests_on_sample(config: dict, doors: dict, method: str, task: str) -> bool:
+def rests_on_sample(config: dict, doors: dict, method: str, task: str) -> bool:
     """True if anything that the cell was trained or prompted with is sample data."""
-    return any(doors[source] == "sample" for source in _used_sources(config, method, task))
+    return any(doors[source] == "sample" for source in used_sources(config, method, task))
 
 
-def _used_sources(config: dict, method: str, task: str) -> set[str]:
+def used_sources(config: dict, method: str, task: str) -> set[str]:
     """The sources that a cell was trained and prompted with."""
     line = cells.instance(config, method, task).method
     used = {task_sources(config, task)[0]}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from steerlab import layer_choices
-from steerlab.experiment import cells, glue, latentqa, lookups, names, plan
+from steerlab.experiment import cells, comparison, glue, latentqa, lookups, names, plan
 from steerlab.experiment.registry import METHODS, TASKS
 from steerlab.experiment.scorers import text_scorer
 
@@ -322,7 +322,7 @@ def _under_steers(x: "Experiment", w: SimpleNamespace, tokens: float) -> Work:
 
 
 def _norms(x: "Experiment", w: SimpleNamespace) -> Work:
-    from steerlab.experiment.specs import NORM_PROMPTS
+    from steerlab.experiment.measured import NORM_PROMPTS
 
     prompts = min(NORM_PROMPTS, plan.prompts(x.config, w.task, "dev") or NORM_PROMPTS)
     return _under_steers(x, w, prompts * prompt_tokens(x.config, w.task))
@@ -343,7 +343,7 @@ def _divergence(x: "Experiment", w: SimpleNamespace) -> Work:
     prompts = plan.prompts(x.config, w.task, "test", min(filter(None, asked.values()), default=None))
     prompts = min(prompts, drawn.get("questions") or prompts)
     each = prompt_tokens(x.config, w.task) + drawn["max_new_tokens"] / longer(x.config, w.model)
-    settings = sum(len(cell.strengths) for cell in lookups.measured(x.config, w.model, w.task, int(w.seed)))
+    settings = sum(len(cell.strengths) for cell in comparison.measured(x.config, w.model, w.task, int(w.seed)))
     return _of_model(w.model, x, measure=(1 + settings) * prompts * each)
 
 
