@@ -76,7 +76,7 @@ def plot(table: pd.DataFrame) -> Figure:
     """table: what `table` returns, also when read from its CSV."""
     tasks = list(dict.fromkeys(table.metric))
     prices = [price for price in PRICES if table[price.column].notna().any()]
-    methods = sorted(set(table[~table.control].method), key=style.rank)
+    methods = sorted(table[~table.control].method.unique(), key=style.rank)
     entries = [_entry(method) for method in methods]
     if table.control.any():
         entries.append(marks.pooled_handle("its control", linestyle="none", markerfacecolor="white"))

@@ -220,9 +220,10 @@ def _across(panel: Axes, shown: pd.DataFrame, label: str, places: Mapping[tuple[
     panel.grid(axis="x")
     panel.tick_params(axis="y", length=0)
     panel.spines["left"].set_visible(False)
-    for key in set(places) - set(shown[shown.value.notna()][["group", "label"]].itertuples(index=False, name=None)):
+    valued = set(shown[shown.value.notna()][["group", "label"]].itertuples(index=False, name=None))
+    for y in (y for key, y in places.items() if key not in valued):  # in their order: a set's is another each time
         panel.text(
-            0.06, places[key], "none", transform=panel.get_yaxis_transform(), va="center", fontsize=8, color=GREY,
+            0.06, y, "none", transform=panel.get_yaxis_transform(), va="center", fontsize=8, color=GREY,
             fontstyle="italic",
         )  # fmt: skip
     largest, smallest = shown[["value", "high"]].max().max(), shown[["value", "low"]].min().min()
