@@ -194,7 +194,10 @@ LEAVES = {
     "tasks.toxicity.wording": ("Be kind. {text}", TOXICITY),
     "tasks.sentiment.source": ("sentiment_prompts", REPORT),
     "tasks.sentiment.seeds": ([0, 1, 2], ["steers/*/sentiment/2", "generations/*/base/sentiment/test/2.parquet"]),
-    "tasks.sentiment.methods": (["base"], REPLICATION + BESIDE_LATENTQA + OF_COMPARISON + CARDS),
+    "tasks.sentiment.methods": (
+        ["base"],
+        [*REPLICATION, *BESIDE_LATENTQA, *OF_COMPARISON, "report/cards/*/toxicity.md", "report/cards/*/truthfulness.md"],
+    ),
     "tasks.sentiment.beside": (["cogsteer"], ["steers/tiny-llama/cogsteer/sentiment/0"]),
     "tasks.sentiment.prompts.test": (3, SENTIMENT),
     "tasks.sentiment.texts": (20, SENTIMENT),

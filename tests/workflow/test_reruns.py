@@ -93,7 +93,7 @@ def test_a_mirror_with_perspectives_scores_reruns_test_metrics_and_no_choice(fin
         (mirror / file.remote).touch()
     jobs = plan(finished, *with_overlay(tmp_path, "data.mirror", str(mirror)))
     assert first(jobs) == {f"data/raw/{name}/mirror" for name in scored}
-    rules = {"fetch_source", "calibrate_scorers", "compute_metrics", "plot_figure", "build_report"}
+    rules = {"fetch_source", "calibrate_scorers", "compute_metrics", "write_card", "plot_figure", "build_report"}
     assert {job.rule for job in jobs} == rules
     computed = {job.outputs[0] for job in jobs if job.rule == "compute_metrics"}
     assert computed and all(file.endswith("/test.csv") for file in computed)
