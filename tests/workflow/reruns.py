@@ -6,6 +6,7 @@ preset to them.
 
 REPORT = ["report/index.html"]  # it prints the whole configuration
 CARDS = ["report/cards/tiny-llama/*.md"]
+CARDS_BESIDE_SENTIMENT = ["report/cards/*/toxicity.md", "report/cards/*/truthfulness.md"]
 AUDIT = ["audit/tiny-llama/lm_steer/toxicity/pairs.csv"]
 REPLICATION = ["figures/tiny-llama/replication.svg"]
 BESIDE_LATENTQA = [
@@ -196,7 +197,7 @@ LEAVES = {
     "tasks.sentiment.seeds": ([0, 1, 2], ["steers/*/sentiment/2", "generations/*/base/sentiment/test/2.parquet"]),
     "tasks.sentiment.methods": (
         ["base"],
-        [*REPLICATION, *BESIDE_LATENTQA, *OF_COMPARISON, "report/cards/*/toxicity.md", "report/cards/*/truthfulness.md"],
+        [*REPLICATION, *BESIDE_LATENTQA, *OF_COMPARISON, *CARDS_BESIDE_SENTIMENT],
     ),
     "tasks.sentiment.beside": (["cogsteer"], ["steers/tiny-llama/cogsteer/sentiment/0"]),
     "tasks.sentiment.prompts.test": (3, SENTIMENT),
