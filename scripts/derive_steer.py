@@ -30,13 +30,14 @@ def run(
     read = [json.loads(next(picks).read_text())["pick"] if chosen else None for chosen in spec["chosen"]]
     origin = Origin(
         steers={
-            task: methods.load(folder, trained_on, steps=(pick["steps"] or None) if pick else None)
-            for task, folder, pick in zip(spec["tasks"], steers, read, strict=True)
+            name: methods.load(folder, trained_on, steps=(pick["steps"] or None) if pick else None)
+            for name, folder, pick in zip(spec["of"], steers, read, strict=True)
         },
         model=trained_on,
         prompts=tuple(tables.to_derive_on(table, is_chosen=read[0] is not None)),
         strength=read[0]["strength"] if read[0] else 1.0,
         seed=spec["seed"],
+        picks={name: pick for name, pick in zip(spec["of"], read) if pick},
     )
     module, _, function = spec["derive"].partition(":")
     derive = getattr(importlib.import_module(module), function)

@@ -51,9 +51,10 @@ def export(steer: Path, folder: Path) -> Path | None:
         raise ValueError(f"{steer} holds a reader of states and no steer; name a steer's folder")
     written = _card_of(steer)
     about = written.read_text() if written else card.of_record(found)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in FILES:
-        shutil.copyfile(steer / name, folder / name)
+    for part in ("", *found.parts):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+        for name in FILES:
+            shutil.copyfile(steer / part / name, folder / part / name)
     seed = found.record["seed"]
     (folder / "README.md").write_text(f"{about}\n## This folder\n\nIt holds the steer of seed {seed}.\n")
     return written

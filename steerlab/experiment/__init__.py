@@ -30,7 +30,7 @@ from steerlab.experiment import (
     shards,
     specs,
 )
-from steerlab.experiment.cells import Cell, Instance, by_key, instance, is_sized, swept_layers
+from steerlab.experiment.cells import Cell, Instance, by_key, instance, is_chosen, is_sized, swept_layers
 from steerlab.experiment.config import ConfigError, check
 from steerlab.experiment.registry import ANALYSED, FIGURES, METHODS, TASKS, Method
 from steerlab.experiment.scorers import text_scorer
@@ -143,7 +143,7 @@ class Experiment:
     def derived(self) -> str:
         """A regular expression of the names of methods and variants whose steers are derived from another's."""
         known = [*METHODS, *self.config["variants"]]
-        return "|".join(name for name in known if self.instance(name).method.derived_from)
+        return "|".join(name for name in known if self.instance(name).method.is_derived)
 
     def instance(self, name: str, task: str = "toxicity") -> Instance:
         """The method or variant of a name, with the hyperparameters that hold for a task."""
@@ -152,6 +152,11 @@ class Experiment:
     def method(self, name: str) -> Method:
         """The line in METHODS of a method, or of what a variant is a variant of."""
         return self.instance(name).method
+
+    def _attached(self, name: str) -> list[Method]:
+        """The line of a method or variant, with those of its parts, whose modules are loaded with it."""
+        parts = self.config["variants"].get(name, {}).get("parts", [])
+        return [self.method(name), *(METHODS[part] for part in parts)]
 
     def cell(self, w: SimpleNamespace) -> Cell:
         """The cell of a job, by its wildcards model, method, task and split; raises KeyError for one not asked for."""
@@ -171,9 +176,8 @@ class Experiment:
         named: method, task, figure or scorer whose module it loads; methods: several.
         """
         method, task, figure, scorer = (named.get(key) for key in ("method", "task", "figure", "scorer"))
-        line = self.method(method) if method else None
-        loaded = [line.steer, line.derive] if line else []
-        loaded += [self.method(name).steer for name in methods]
+        loaded = [self.method(method).derive] if method else []
+        loaded += [line.steer for name in (*methods, *filter(None, [method])) for line in self._attached(name)]
         loaded += [(ANALYSED if task in ANALYSED else TASKS)[task].module] if task else []
         loaded += [FIGURES[figure].module] if figure else []
         loaded += [text_scorer(self.config, scorer).scorer] if scorer else []
@@ -291,13 +295,12 @@ class Experiment:
 
     def subjects(self, w: SimpleNamespace) -> dict[str, list[str]]:
         """What a derived steer is made from: steers, the choices of their settings, and the model of both."""
-        source, tasks = lookups.derivation(self.config, w.model, w.method, w.task)
-        of = self.method(w.method).derived_from
-        chosen = lookups.chosen_tasks(self.config, w.method, tasks)
-        at = [{"model": source, "method": of, "task": task} for task in tasks]
+        source, taken = lookups.derivation(self.config, w.model, w.method, w.task)
+        at = [{"model": source, "method": of, "task": task} for of, task in taken]
+        chosen = [each for each in at if is_chosen(self.config, each["method"], each["task"])]
         return {
             "steers": [names.STEER.format(**each, seed=w.seed) for each in at],
-            "choices": [names.CHOICE.format(**each) for each in at if each["task"] in chosen],
+            "choices": [names.CHOICE.format(**each) for each in chosen],
             "source": [names.MODEL.format(model=source)],
         }
 

@@ -85,7 +85,7 @@ def instance(config: dict, name: str, task: str) -> Instance:
     given |= given.get("by_task", {}).get(TASKS[task].swapped or TASKS[task].learnt_on or task, {})
     own = {key: value for key, value in (variant or {}).items() if key not in VARIANT_KEYS}
     shuffled = bool(variant and variant.get("shuffled_labels"))
-    learns_alike = METHODS[of].derived_from is None and set(own) <= {"strengths"} and not shuffled
+    learns_alike = not METHODS[of].is_derived and set(own) <= {"strengths"} and not shuffled
     return Instance(name, of, given | own, of if learns_alike else name, shuffled)
 
 
@@ -157,7 +157,7 @@ def drawn_of(config: dict, task: str) -> dict[str, Any]:
 def is_chosen(config: dict, method: str, task: str) -> bool:
     """True if strength and steps of a method are chosen on the task's dev prompts."""
     line = METHODS[method]
-    return TASKS[task].objective is not None and line.steer is not None and line.derived_from is None
+    return TASKS[task].objective is not None and line.steer is not None and not line.is_derived
 
 
 def is_sized(method: str, task: str) -> bool:
@@ -223,7 +223,8 @@ def _variants(config: dict) -> Iterator[Cell]:
                 chosen_by = (variant.get("from", model), parent, task) if is_open else None
                 samples = _swept_samples(config, task)
                 steps = (PICK,) if chosen_by else _steps(here)[-1:]
-                strengths = tuple(own) if own else (PICK,) if chosen_by else tuple(here.given["strengths"])
+                given = here.given.get("strengths", (1.0,))  # of several methods at once: each one's own pick
+                strengths = tuple(own) if own else (PICK,) if chosen_by else tuple(given)
                 yield Cell(
                     model, name, task, variant.get("split", "test"), tuple(sweep["seeds"]),
                     sweep["prompts"], samples, steps, strengths, chosen_by,
@@ -232,7 +233,7 @@ def _variants(config: dict) -> Iterator[Cell]:
 
 def _is_settled(here: Instance) -> bool:
     """True if nothing of a variant with strengths of its own is left to a choice."""
-    return here.method.derived_from is None and "steps" not in here.given
+    return not here.method.is_derived and "steps" not in here.given
 
 
 def swept_layers(config: dict, model: str, method: str, task: str) -> dict[str, int]:

@@ -15,13 +15,16 @@ def tasks(config: dict, model: str) -> list[str]:
 
 
 def compared(config: dict, model: str, task: str) -> list[Cell]:
-    """The test cells of all methods of a task but the unsteered model, with those trained on shuffled labels.
-
-    Other variants have figures of their own.
+    """The test cells of all methods of a task but the unsteered model, with several methods at once and with those
+    trained on shuffled labels. Other variants have figures of their own.
     """
     of_task = (cell for cell in by_key(config).values() if (cell.model, cell.task, cell.split) == (model, task, "test"))
     others = [cell for cell in of_task if cell.method != "base"]
-    return [cell for cell in others if cell.method in METHODS or of(config, cell).shuffled]
+    return [cell for cell in others if cell.method in METHODS or _is_compared(of(config, cell))]
+
+
+def _is_compared(variant: Instance) -> bool:
+    return variant.shuffled or variant.method.has_parts
 
 
 def of(config: dict, cell: Cell) -> Instance:
@@ -56,7 +59,7 @@ def asked(config: dict, cell: Cell, *, own: bool = False) -> dict[str, Any]:
     """What an analysis is told of a cell's steer: at all its settings, or at its own alone."""
     at = {"steps": list(cell.steps), "strengths": list(cell.strengths)}
     at = {"steps": [main(cell)["steps"]], "strengths": [main(cell)["strength"]]} if own else at
-    checkpoints = of(config, cell).method.derived_from is None
+    checkpoints = not of(config, cell).method.is_derived
     return {"method": cell.method, "chosen": cell.chosen_by is not None, "has_checkpoints": checkpoints} | at
 
 

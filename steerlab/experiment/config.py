@@ -389,6 +389,7 @@ OF_EVERY_VARIANT = ("shuffled_labels", "of", "models", "tasks", "split", "streng
 # A variant is run at the steps and with the settings of its own task.
 NOT_IN_A_VARIANT = ("steps", "by_task")
 NEEDED_BY_VARIANT = {
+    "composed": {"parts": "[hpr, lm_steer]"},
     "composed_lm_steer": {"weights": "{toxicity: 1, sentiment: 1}"},
     "transferred_lm_steer": {"from": "the model that the steer was trained on", "models": "[the model that gets it]"},
 }
@@ -423,19 +424,22 @@ def _impossible_classifiers_of_glue(config: dict) -> Iterator[str]:
 
 def _impossible_variants(config: dict) -> Iterator[str]:
     of = {name: config["variants"][name]["of"] for name in config["run"]["variants"]}
-    parents = {name: METHODS[method].derived_from or method for name, method in of.items()}
-    for missing in sorted(set(parents.values()) - set(config["run"]["methods"])):
-        stand = ", ".join(name for name, parent in parents.items() if parent == missing)
+    parents = {name: _parents(config["variants"][name]) for name in of}
+    for missing in sorted({parent for few in parents.values() for parent in few} - set(config["run"]["methods"])):
+        stand = ", ".join(name for name, few in parents.items() if missing in few)
         yield f"run.variants: {stand} stand beside {missing}, which is not in run.methods; add it, or take them out"
-    for name, parent in parents.items():
+    for name, few in parents.items():
         variant, line = config["variants"][name], METHODS[of[name]]
+        learnt = [method for method, line in METHODS.items() if line.steer and not line.is_derived]
+        for part in set(few) - set(learnt) if line.has_parts else ():
+            yield f"variants.{name}.parts: {part!r} is no method that learns{nearest(part, learnt)}"
         for model in variant.get("models", []):
             if model not in config["models"]:
                 yield f"variants.{name}.models: unknown model {model!r}{nearest(model, config['models'])}"
         for model in [variant["from"]] if "from" in variant else variant.get("models", []):
             if model not in config["run"]["models"]:
                 yield (
-                    f"variants.{name}: {parent} is not trained on {model!r}, which is not in run.models; "
+                    f"variants.{name}: {' and '.join(few)} is not trained on {model!r}, which is not in run.models; "
                     f"add it, name another, or take {name} out of run.variants"
                 )
         for task in dict.fromkeys([*variant.get("tasks", []), *variant.get("weights", {})]):
@@ -444,16 +448,18 @@ def _impossible_variants(config: dict) -> Iterator[str]:
         for task in [task for task in config["run"]["tasks"] if task in variant.get("tasks", config["run"]["tasks"])]:
             if variant.get("split") == "dev" and TASKS[task].objective is None:
                 yield f"variants.{name}: {task} has no dev prompts; leave split or the task out"
-            if line.derived_from and TASKS[task].objective is None:
+            if line.is_derived and not line.has_parts and TASKS[task].objective is None:
                 if METHODS[of[name]].is_control:  # whose size is the pick's
                     yield f"variants.{name}: nothing is picked on {task}; name tasks without it"
                 elif "strengths" not in variant:
                     yield f"variants.{name}: nothing is picked on {task}; give strengths, or name tasks without it"
             for used in variant.get("weights", [task]):
                 own = settings_of(config, used)["methods"] if used in TASKS else None
-                asked = None if own is None else [*own, *beside(config, used)]
-                if asked is not None and parent not in asked and is_chosen(config, parent, used):
-                    yield f"variants.{name}: it stands beside {parent}, which is not in tasks.{used}.methods; add it"
+                asked = few if own is None else [*own, *beside(config, used)]
+                for parent in few:
+                    if parent not in asked and (line.has_parts or is_chosen(config, parent, used)):
+                        where = f"tasks.{used}.methods"
+                        yield f"variants.{name}: it stands beside {parent}, which is not in {where}; add it"
         for key, example in NEEDED_BY_VARIANT.get(of[name], {}).items():
             if key not in variant:
                 yield f"variants.{name}: {of[name]} needs {key}, such as {example}"
@@ -462,6 +468,12 @@ def _impossible_variants(config: dict) -> Iterator[str]:
             yield f"variants.{name}: only multiply can be transferred, steers.lm_steer.adaptor is {steer['adaptor']}"
         if of[name] == "composed_lm_steer" and len(variant.get("values", steer["values"])) != len(steer["values"]):
             yield f"variants.{name}.values: one value a steer is needed, as in steers.lm_steer.values"
+
+
+def _parents(variant: dict) -> list[str]:
+    """The methods that a variant stands beside: that which it is one of, or whose steers it is made from."""
+    line = METHODS[variant["of"]]
+    return variant.get("parts", []) if line.has_parts else [line.derived_from or variant["of"]]
 
 
 def _larger_than_their_base(config: dict) -> Iterator[str]:

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from steerlab.data import sources
-from steerlab.experiment import cells, latentqa, plan
+from steerlab.experiment import cells, latentqa, lookups, plan
 from steerlab.experiment.work import (
     READ,
     TABLE,
@@ -90,13 +90,12 @@ def _source(x: "Experiment", w: SimpleNamespace) -> Bytes:
 
 
 def _steer(x: "Experiment", w: SimpleNamespace) -> Bytes:
-    here = x.instance(w.method, w.task)
-    of = here.method.derived_from or here.of
-    given = cells.instance(x.config, of, w.task).given | here.given
-    times = len(x.config["variants"].get(w.method, {}).get("weights", [1]))
-    weights = _weights(of, given, _size(x, w))
-    checkpoints = {"store, checkpoints": 4 * weights * FLOAT32} if of == "latentqa" and here.of == of else {}
-    return checkpoints | {"results, steers": times * weights * FLOAT32 + SMALL["table"]}
+    here, size = x.instance(w.method, w.task), _size(x, w)
+    _, taken = lookups.derivation(x.config, w.model, w.method, w.task)
+    given = [cells.instance(x.config, of, task).given | here.given for of, task in taken]
+    weights = sum(_weights(of, each, size) for (of, _), each in zip(taken, given))
+    checkpoints = {"store, checkpoints": 4 * weights * FLOAT32} if here.of == "latentqa" else {}
+    return checkpoints | {"results, steers": weights * FLOAT32 + SMALL["table"]}
 
 
 def _weights(of: str, given: dict, size: Size) -> float:

@@ -76,15 +76,13 @@ def _all_captured(config: dict) -> dict[tuple[str, str], list[tuple[str, str]]]:
     found: dict[tuple[str, str], dict[tuple[str, str], int]] = {}
     places = {name: place for place, name in enumerate(METHODS)}
     for cell in cells.by_key(config).values():
-        here, tasks, source = cells.instance(config, cell.method, cell.task), [cell.task], cell.model
-        line, place = here.method, places[here.of]
-        if line.derived_from:
-            source, tasks = derivation(config, cell.model, cell.method, cell.task)
-            line, place = METHODS[line.derived_from], places[line.derived_from]
-        for task in tasks if line.captures else ():
-            key = source, TASKS[task].learnt_on or task
-            sites, site = found.setdefault(key, {}), (line.captures or "", line.positions)
-            sites[site] = min(place, sites.get(site, place))
+        source, taken = derivation(config, cell.model, cell.method, cell.task)
+        for of, task in taken:
+            line, place = METHODS[of], places[of]
+            if line.captures:
+                sites = found.setdefault((source, TASKS[task].learnt_on or task), {})
+                site = line.captures, line.positions
+                sites[site] = min(place, sites.get(site, place))
     return {key: sorted(sites, key=lambda site: (sites[site], site)) for key, sites in found.items()}
 
 
@@ -166,16 +164,14 @@ def judge_label(config: dict, model: str) -> str:
     return f"{model}, unsteered" if first in ("base", model) else first
 
 
-def derivation(config: dict, model: str, method: str, task: str) -> tuple[str, list[str]]:
-    """What a derived steer is made from: the model and the tasks of the steers that it takes."""
-    variant = config["variants"].get(method, {})
-    return variant.get("from", model), list(variant.get("weights", {task: 1.0}))
-
-
-def chosen_tasks(config: dict, method: str, tasks: list[str]) -> list[str]:
-    """Those of the tasks on which the method that this one is derived from has a choice."""
-    of = cells.instance(config, method, tasks[0]).method.derived_from
-    return [task for task in tasks if of and cells.is_chosen(config, of, task)]
+def derivation(config: dict, model: str, method: str, task: str) -> tuple[str, list[tuple[str, str]]]:
+    """What a steer is made from: the model, and the method and task of each steer that is taken; of one that is not
+    derived itself."""
+    variant, here = config["variants"].get(method, {}), cells.instance(config, method, task)
+    if here.method.has_parts:
+        return model, [(part, task) for part in variant["parts"]]
+    of = here.method.derived_from or here.of
+    return variant.get("from", model), [(of, learnt_on) for learnt_on in variant.get("weights", {task: 1.0})]
 
 
 CALIBRATED_ON = ("scored_continuations", "scored_comments")

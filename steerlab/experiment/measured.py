@@ -93,7 +93,7 @@ def write_card(config: dict, doors: dict, *, model: str, method: str, task: str)
     """Whose steers the card is of, beside which control, and the sources that they rest on."""
     objective, found = TASKS[task].compared, {cell.method: cell for cell in comparison.compared(config, model, task)}
     assert objective, f"nothing is compared on {task}"
-    cell, line = found[method], METHODS[method]
+    cell, line = found[method], cells.instance(config, method, task).method
     controls = [name for name, other in found.items() if comparison.of(config, other).method.is_control]
     control = next((name for name in controls if METHODS[name].derived_from == method), None)
     definition, table = config["models"][model], sources.table()
@@ -106,7 +106,7 @@ def write_card(config: dict, doors: dict, *, model: str, method: str, task: str)
         "seeds": list(cell.seeds),
         "base_seeds": list(cells.by_key(config)[model, "base", task, "test"].seeds),
         "signal": line.needs,
-        "ours": task not in line.published_on,
+        "ours": not line.has_parts and task not in line.published_on,
         "control": control,
         "setting": comparison.main(cell),
         "metric": objective.metric,

@@ -26,7 +26,8 @@ class Method:
     trains_through_model: False if the fit needs no forward pass of its own.
     rendering: how the prompts are rendered.
     published_on: the tasks that its paper has; on others what it learns from is this project's choice.
-    derived_from, derive: a method whose steers are made from another's, by the function `module:function`.
+    derive: of a method whose steers are made from others, the function `module:function` that makes them; derived_from:
+    the method of those; None where a variant names several as its `parts`.
     """
 
     steer: str | None
@@ -40,6 +41,16 @@ class Method:
     published_on: tuple[str, ...] = ()
     derived_from: str | None = None
     derive: str | None = None
+
+    @property
+    def is_derived(self) -> bool:
+        """True if its steers are made from others."""
+        return self.derive is not None
+
+    @property
+    def has_parts(self) -> bool:
+        """True if its steers are made from those of several methods."""
+        return self.is_derived and self.derived_from is None
 
     @property
     def is_control(self) -> bool:
@@ -219,6 +230,7 @@ METHODS = {
         published_on=("sentiment",),
     ),
     "random_latentqa": _random("steerlab.methods.latentqa_control:LatentQAControl", "latentqa"),
+    "composed": Method("steerlab.methods.composed:Composed", derive="steerlab.methods.composed:composed"),
 }
 
 _TRUTHFULNESS = Task(

@@ -13,7 +13,6 @@ from steerlab.experiment.lookups import (
     all_models,
     calibrated_scorers,
     calibrates,
-    chosen_tasks,
     compute,
     derivation,
     interpretation_scorer,
@@ -94,14 +93,14 @@ def train_steer(config: dict, doors: dict, *, model: str, method: str, task: str
 
 
 def derive_steer(config: dict, doors: dict, *, model: str, method: str, task: str, seed: str) -> dict:
-    """The function that derives a steer, from which tasks' steers, and which of them have a choice."""
+    """The function that derives a steer, from steers of which tasks or methods, and which of them have a choice."""
     instance = cells.instance(config, method, task)
-    _, tasks = derivation(config, model, method, task)
+    _, taken = derivation(config, model, method, task)
     return compute(config) | {
         "derive": instance.method.derive,
         "hyperparameters": instance.hyperparameters,
-        "tasks": tasks,
-        "chosen": [name in chosen_tasks(config, method, tasks) for name in tasks],
+        "of": [of if instance.method.has_parts else learnt_on for of, learnt_on in taken],
+        "chosen": [cells.is_chosen(config, *each) for each in taken],
         "seed": int(seed),
     }
 
@@ -116,7 +115,7 @@ def generate_continuations(
     asked = drawn.pop("questions", None)
     return compute(config) | {
         "steer": line.steer,
-        "has_checkpoints": line.derived_from is None,
+        "has_checkpoints": not line.is_derived,
         "rendering": line.rendering,
         "steps": list(cell.steps),
         "strengths": list(cell.strengths),
@@ -132,7 +131,7 @@ def score_answers(config: dict, doors: dict, *, model: str, method: str, task: s
     cell, line = _cell(config, model, method, task, split), cells.instance(config, method, task).method
     return compute(config) | {
         "steer": line.steer,
-        "has_checkpoints": line.derived_from is None,
+        "has_checkpoints": not line.is_derived,
         "rendering": line.rendering,
         "steps": list(cell.steps),
         "strengths": list(cell.strengths),
@@ -443,12 +442,10 @@ def rests_on_sample(config: dict, doors: dict, method: str, task: str) -> bool:
 
 def used_sources(config: dict, method: str, task: str) -> set[str]:
     """The sources that a cell was trained and prompted with."""
-    line = cells.instance(config, method, task).method
     used = {task_sources(config, task)[0]}
-    learnt = METHODS[line.derived_from] if line.derived_from else line
-    if learnt.asks_reader:  # what it is wished to say is a setting, not data
-        used |= {"instructions", *config["latent_reading"]["corpora"]}
-    elif learnt.needs:
-        learnt_on = TASKS[task].learnt_on or task
-        used |= {training_source(config, name) for name in derivation(config, "", method, learnt_on)[1]}
+    for of, learnt_on in derivation(config, "", method, TASKS[task].learnt_on or task)[1]:
+        if METHODS[of].asks_reader:  # what it is wished to say is a setting, not data
+            used |= {"instructions", *config["latent_reading"]["corpora"]}
+        elif METHODS[of].needs:
+            used |= {training_source(config, learnt_on)}
     return used

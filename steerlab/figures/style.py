@@ -37,6 +37,7 @@ COLOURS = {  # in the order in which figures and tables list the methods
     "iti": "#56B4E9",
     "caa": "#7A0019",
     "lora": "#805000",
+    "composed": "#4400DD",
 }
 MARKERS = {  # where methods stand together in a panel and no row names them
     "base": "o",
@@ -51,6 +52,7 @@ MARKERS = {  # where methods stand together in a panel and no row names them
     "iti": "p",
     "caa": "*",
     "lora": "h",
+    "composed": "8",
 }
 LABELS = {
     "base": "unsteered",
@@ -73,8 +75,10 @@ LABELS = {
     "random_caa": "random directions (CAA)",
     "lora": "LoRA",
     "random_lora": "random directions (LoRA)",
+    "composed": "several methods at once",
 }
 RANDOM, SHUFFLED = "random_", "shuffled_"  # open the names of a method's controls
+AND = "_and_"  # stands between those of several methods at once
 _TINT = 0.6  # of a control: the share of its method's colour, the rest is white
 _SPARE_COLOURS = ("#332288", "#AA4499", "#117733", "#661100")  # of Tol's muted scheme
 
@@ -106,16 +110,18 @@ def colour(method: str) -> str:
         red, green, blue = (1 - _TINT * (1 - part) for part in to_rgb(COLOURS[steer]))
         return to_hex((red, green, blue)).upper()
     spare = _SPARE_COLOURS[hashlib.sha256(method.encode()).digest()[0] % len(_SPARE_COLOURS)]
-    return COLOURS.get(method, spare)
+    return COLOURS.get("composed" if _parts(method) else method, spare)
 
 
 def marker(method: str) -> str:
     """The method's marker; its controls have the same, drawn hollow, and a method that is not in the table "d"."""
-    return MARKERS.get(method.removeprefix(RANDOM).removeprefix(SHUFFLED), "d")
+    return MARKERS.get("composed" if _parts(method) else method.removeprefix(RANDOM).removeprefix(SHUFFLED), "d")
 
 
 def label(method: str) -> str:
     """The method's name for readers."""
+    if parts := _parts(method):
+        return " and ".join(LABELS[part] for part in parts)
     of = method.removeprefix(SHUFFLED)
     return LABELS.get(method, f"{LABELS[of]}, shuffled labels" if of in LABELS else method.replace("_", " "))
 
@@ -128,7 +134,14 @@ def row_label(method: str, strength: float) -> str:
 def rank(method: str) -> int:
     """The method's place in figures and tables: a random control after its steer, methods not in the table last."""
     order = [name for known in COLOURS for name in (known, RANDOM + known, SHUFFLED + known)]
-    return order.index(method) if method in order else len(order)
+    name = "composed" if _parts(method) else method
+    return order.index(name) if name in order else len(order)
+
+
+def _parts(method: str) -> list[str]:
+    """The methods that a name puts together, such as hpr_and_lm_steer; none of another name."""
+    parts = method.split(AND)
+    return parts if len(parts) > 1 and LABELS.keys() >= set(parts) else []
 
 
 def _controlled(method: str) -> str | None:

@@ -6,7 +6,7 @@ its training signal, the site whose activations it is fitted on, and whether it 
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
@@ -113,8 +113,9 @@ class Reader(Protocol):
 class Origin:
     """What a steer is derived from: steers of one model and seed, and the setting at which they are used.
 
-    steers: by the task that each was trained for; model: the one that they were trained on; prompts: the task's dev
-    prompts; strength: what was picked there.
+    steers: by the task that each was trained for, or by method where they are of several; model: the one that they were
+    trained on; prompts: the task's dev prompts; strength: what was picked there for the first; picks: of those steers
+    that have one, under the same names, {"steps", "strength"}.
     """
 
     steers: Mapping[str, Any]
@@ -122,6 +123,7 @@ class Origin:
     prompts: tuple[str, ...]
     strength: float
     seed: int
+    picks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 class Activations(Protocol):

@@ -56,7 +56,7 @@ def of_run(about: Mapping[str, Any], steers: Mapping[int, Saved], measured: Meas
         *_facts(steers),
         ("signal", _SIGNALS.get(about["signal"], str(about["signal"])) + _OURS * about["ours"]),
         ("trained on", measured.trained_on),
-        ("strength", _strength(about, setting, measured.choice)),
+        ("strength", _strength(about, setting, measured.choice) if not first.parts else _strength_of_parts(setting)),
     ]
     title = named(Path(about["model"], about["method"], f"{about['task']}.md"))
     return _filled(
@@ -144,6 +144,7 @@ def _of_seeds(told: Mapping[int, str]) -> str:
 
 
 _SIGNALS = {
+    None: "none of its own: its parts have learnt",
     "labelled_texts": "texts of a wished and an unwished class",
     "pairs": "pairs of a wished and an unwished answer",
     "qa_pairs": "questions about the model's states, with the answers that are wished",
@@ -185,6 +186,10 @@ def _strength(about: Mapping[str, Any], setting: tuple[int, float], choice: Mapp
     limit = choice.get("perplexity_limit")
     within = f", with a perplexity of at most {limit:g} times the unsteered model's where any has" if limit else ""
     return f"{said} (scorer: {choice['scorer']}){within}"
+
+
+def _strength_of_parts(setting: tuple[int, float]) -> str:
+    return f"{setting[1]:g} times each part's own, which is what was picked for it on dev prompts, where there are any"
 
 
 # ---- what it does ------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,12 @@ from safetensors import safe_open
 
 @dataclass(frozen=True)
 class Saved:
-    """A steer as its files tell, without a model: the record, and the shape of each tensor by name."""
+    """A steer as its files tell, without a model: the record, and the shape of each tensor by name; the same of its
+    parts, and their tensors' shapes again under `<part>/`."""
 
     record: Mapping[str, Any]
     shapes: Mapping[str, tuple[int, ...]]
+    parts: "Mapping[str, Saved]" = field(default_factory=dict)
 
 
 def saved(folder: Path) -> Saved:
@@ -25,7 +27,10 @@ def saved(folder: Path) -> Saved:
         raise ValueError(f"{folder} holds no steer: it has no {missing[0]}; name results/steers/model/method/task/seed")
     with safe_open(files[1], framework="np") as tensors:
         shapes = {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
-    return Saved(json.loads(files[0].read_text()), shapes)
+    record = json.loads(files[0].read_text())
+    parts = {name: saved(folder / name) for name in record["config"].get("parts", {})}
+    of_parts = {f"{name}/{tensor}": shape for name, part in parts.items() for tensor, shape in part.shapes.items()}
+    return Saved(record, shapes | of_parts, parts)
 
 
 def edits(steer: Saved) -> str:
@@ -37,6 +42,11 @@ def edits(steer: Saved) -> str:
 
 def _any(steer: Saved) -> str:
     return f"the states at {_places(steer)}" if steer.record["sites"] else "the model's weights"
+
+
+def _composed(steer: Saved) -> str:
+    own = {name: part["strength"] for name, part in steer.record["config"]["parts"].items()}
+    return "; ".join(f"{edits(part)} (at strength {own[name]:g})" for name, part in steer.parts.items())
 
 
 def _caa(steer: Saved) -> str:
@@ -105,6 +115,7 @@ _EDITS: dict[str, Callable[[Saved], str]] = {  # by the method's file
     "latentqa_control": _low_rank,
     "lm_steer": _lm_steer,
     "cogsteer": _cogsteer,
+    "composed": _composed,
 }
 
 

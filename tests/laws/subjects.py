@@ -33,6 +33,7 @@ DEVICE = os.environ.get("STEERLAB_DEVICE", "cpu")  # the laws hold on a card as 
 LAYERS = 3
 METHOD_FAMILIES = ("gpt2", "llama")  # learned positions and a bias everywhere; rotary and grouped queries
 WEIGHTS = {"toxicity": 1.0, "sentiment": 0.5}  # of a composition
+PARTS = ("caa", "lora", "lm_steer")  # of several at once: states, weights and the output head's input
 _TEMPORARY = tempfile.TemporaryDirectory(prefix="steerlab-laws-")  # gone when the tests end
 STEERS = tuple(name for name, method in METHODS.items() if method.steer is not None)
 CHAT = "{% for m in messages %}[{{ m.role }}]{{ m.content }}<|endoftext|>{% endfor %}"
@@ -79,7 +80,7 @@ def training_texts() -> pd.DataFrame:
 def fit(method: str, family: str, seed: int = 0) -> Steer:
     """A registered method fitted on the training texts, or derived from one that is, by its default hyperparameters."""
     line = METHODS[method]
-    if line.derived_from:
+    if line.is_derived:
         return _derived(line, family, seed)
     if line.asks_reader:
         data = crossed([[{"role": "user", "content": text}] for text in training_texts().text], [("How?", "Well.")])
@@ -111,9 +112,15 @@ def reader(family: str) -> Decoder:
 
 
 def _derived(line: Method, family: str, seed: int) -> Steer:
-    """From one steer of the same model, or from as many as it wants weights for: of other seeds, for want of tasks."""
+    """From one steer of the same model, or from as many as it wants weights for: of other seeds, for want of tasks; or
+    from those of PARTS."""
     module, _, function = line.derive.partition(":")
     derive = getattr(import_module(module), function)
+    if line.has_parts:
+        steers = {name: fitted(name, family, seed) for name in PARTS}
+        picks = {PARTS[0]: {"steps": 0, "strength": 0.5}}
+        origin = Origin(steers, handle(family), (), strength=0.5, seed=seed, picks=picks)
+        return derive(handle(family), origin, parts=PARTS)
     weights = {"weights": WEIGHTS} if "weights" in inspect.signature(derive).parameters else {}
     tasks = list(WEIGHTS) if weights else ["toxicity"]
     steers = {task: fitted(line.derived_from, family, seed + i) for i, task in enumerate(tasks)}

@@ -35,7 +35,8 @@ def test_one_seed_gives_one_steer_byte_for_byte(method: str, family: str, tmp_pa
     for run in ("first", "second"):
         fit(method, family, seed=3).save(tmp_path / run)
     first, second = (
-        {path.name: path.read_bytes() for path in (tmp_path / run).iterdir()} for run in ("first", "second")
+        {path.relative_to(tmp_path / run): path.read_bytes() for path in (tmp_path / run).rglob("*.*")}
+        for run in ("first", "second")
     )
     assert first == second
 

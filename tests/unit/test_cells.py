@@ -72,7 +72,7 @@ def test_each_weight_of_a_composition_meets_the_steer_of_its_task():
         w = {"model": MODEL, "method": name, "task": "toxicity", "seed": "0"}
         spec, files = json.loads(x.spec("derive_steer", w.items())), x.subjects(SimpleNamespace(**w))["steers"]
         assert spec["hyperparameters"]["weights"] == DEFAULT["variants"][name]["weights"]
-        assert [Path(file).parent.name for file in files] == spec["tasks"]
+        assert [Path(file).parent.name for file in files] == spec["of"]
 
 
 def test_a_composition_with_sample_data_in_any_part_says_so():

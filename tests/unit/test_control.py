@@ -258,7 +258,7 @@ def test_the_script_trains_the_control_that_the_class_does_and_keeps_checkpoints
 
 def test_the_random_control_is_sized_on_the_instructions_where_nothing_is_chosen(ran: Path, tmp_path: Path):
     model = reader_model("llama")
-    spec = COMPUTE | {"tasks": ["bias"], "chosen": [False], "hyperparameters": {}}
+    spec = COMPUTE | {"of": ["bias"], "chosen": [False], "hyperparameters": {}}
     derive_steer.run(
         model=model.folder, source=model.folder, table=ran / "table.parquet", steers=[ran / "steer"], choices=[],
         steer=tmp_path / "random", spec=spec | {"derive": "steerlab.methods.random_direction:randomised"},

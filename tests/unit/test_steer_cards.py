@@ -37,7 +37,7 @@ def saved(folder: Path, method: str) -> saved_steers.Saved:
 # ---- what a steer edits ----
 
 
-@pytest.mark.parametrize("method", [name for name in STEERS if METHODS[name].derived_from is None])
+@pytest.mark.parametrize("method", [name for name in STEERS if not METHODS[name].is_derived])
 def test_what_a_steer_edits_is_told_of_its_saved_record(method: str, tmp_path: Path):
     found = saved(tmp_path, method)
     config, told = found.record["config"], saved_steers.edits(found)
@@ -460,7 +460,7 @@ def test_every_compared_steer_but_a_control_has_a_card(monkeypatch):
     found = {Path(path).with_suffix("").parts[-2:] for path in x.cards(names.CARD)}
     assert found == {
         ("lm_steer", "toxicity"), ("cogsteer", "toxicity"), ("lm_steer", "sentiment"), ("latentqa", "sentiment"),
-        ("hpr", "truthfulness"), ("slim", "truthfulness"),
+        ("hpr", "truthfulness"), ("slim", "truthfulness"), ("cogsteer_and_lm_steer", "toxicity"),
     }  # fmt: skip
     at = {"model": "tiny-llama", "method": "lm_steer", "task": "toxicity"}
     spec = json.loads(x.spec("write_card", at.items()))

@@ -85,6 +85,13 @@ def test_markers_and_fill_tell_all_methods_apart_without_colour():
     assert {style.marker(method) for method in METHODS} <= {*style.MARKERS.values()}
 
 
+def test_several_methods_at_once_are_named_by_their_parts_and_look_alike():
+    assert style.label("hpr_and_lm_steer") == "HPR and LM-Steer"
+    assert style.label("civil_and_positive") == "civil and positive"
+    for look in (style.colour, style.marker, style.rank):
+        assert look("hpr_and_lm_steer") == look("composed") != look("civil_and_positive")
+
+
 def test_words_tell_all_methods_apart():
     labels = [style.label(method) for method in {*STEERS, *METHODS}]
     assert len(set(labels)) == len(labels)

@@ -172,7 +172,7 @@ LEAVES = {
     ),
     "run.seeds": ([0, 1], ["steers/*/toxicity/1", "generations/tiny-llama/base/toxicity/*/1.parquet"]),
     "run.variants": (
-        ["lm_steer_all", "lm_steer_30", "civil_and_positive", "transferred", "lm_steer_100"],
+        ["lm_steer_all", "lm_steer_30", "civil_and_positive", "transferred", "cogsteer_and_lm_steer", "lm_steer_100"],
         ["steers/*_100/*", *BESIDE_ABLATIONS],
     ),
     "run.sweep.seeds": ([1], ["steers/*/toxicity/1", "generations/*/base/toxicity/*/1.parquet", *ANOTHER_SEED]),
@@ -574,6 +574,7 @@ MODULES = {
     ],
     "steerlab/tasks/truthfulness.py": TRUTHFULNESS,
     "steerlab/scores/answers.py": ANSWERS + SWEPT_ANSWERS,
+    "steerlab/methods/composed.py": ["steers/*/cogsteer_and_lm_steer/*"],
     "steerlab/methods/lm_steer_transfer.py": ["steers/tiny-rotated/transferred/*"],
     "steerlab/decoding.py": [*OF_TOXICITY, *OF_SENTIMENT, *ANSWERED, "analyses/*/norms/truthfulness/*"],
     "steerlab/generations.py": [*OF_TOXICITY, *OF_SENTIMENT, *ANSWERED, "analyses/*/norms/truthfulness/*"],

@@ -35,7 +35,7 @@ def test_a_run_ends_with_the_page_and_every_table(finished: Path):
     methods = {"base", "lm_steer", "random_lm_steer", "hpr", "random_hpr", "slim", "random_slim"}
     methods |= {"cogsteer", "random_cogsteer", "latentqa"}
     variants = {"lm_steer_all", "lm_steer_30", "civil_and_positive", "transferred", "hpr_net", "hpr_reflection"}
-    variants |= {"slim_risk_aware", "slim_layers"}
+    variants |= {"slim_risk_aware", "slim_layers", "cogsteer_and_lm_steer"}
     variants |= {f"cogsteer_{placed}" for placed in ("picked", "random", "block_0", "block_1")}
     assert set(metrics.method) == methods | variants and set(metrics.split) == {"dev", "test"}
     assert set(metrics.seed.astype(str)) == {"0", "1", "all"}
