@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from steerlab.figures import style
+from steerlab.reference import METRICS
 from steerlab.report import numbers
 
 MOST_ROWS = 40
@@ -31,6 +32,7 @@ METRIC_LABELS = {
     "dist_3": "dist-3",
 }
 
+_METRIC_NAMES = METRICS | METRIC_LABELS
 _METRICS = {"method", "split", "strength", "seed", "metric", "value", "low", "high", "n", "samples", "scorer", "data"}
 _ROW = ["task", "split", "prompts", "model", "method", "steps", "strength"]  # what names a row, where it is there
 _ORDER = ["task", "split", "prompts", "model", "rank", "method", "steps", "strength"]
@@ -152,8 +154,8 @@ def _texts(column: pd.Series) -> list[str]:
             f"{value:.0f}".replace("-", "−") if index in exact else numbers.digits(float(value))
             for index, value in zip(column.index, column)
         ]
-    known = METRIC_LABELS if column.name == "metric" else style.LABELS if column.name == "method" else {}
-    return ["–" if pd.isna(value) else str(known.get(value, value)) for value in column]
+    named = {"metric": lambda name: _METRIC_NAMES.get(name, name), "method": style.label}.get(str(column.name), str)
+    return ["–" if pd.isna(value) else str(named(value)) for value in column]
 
 
 def _look(column: pd.Series, texts: list[str]) -> str:
