@@ -177,7 +177,7 @@ LEAVES = {
     ),
     "run.sweep.seeds": ([1], ["steers/*/toxicity/1", "generations/*/base/toxicity/*/1.parquet", *ANOTHER_SEED]),
     "run.sweep.prompts": (2, SWEPT + SWEPT_ANSWERS),
-    "run.sweep.samples": (2, [*ON_DEV, *PLACED, "generations/tiny-rotated/base/*"]),
+    "run.sweep.samples": (2, [*ON_DEV, "generations/*/cogsteer_[!a]*/toxicity/*", "generations/tiny-rotated/base/*"]),
     "data.door": None,  # a mirror is needed
     "data.mirror": (".", REPORT),
     "data.sources": None,  # the sample has no other door
@@ -502,7 +502,7 @@ LEAVES = {
 # What must change with a leaf, so that the configuration can be run.
 WITH = {
     "run.sweep.samples": {"generations": {"toxicity": {"samples": {"dev": 2}}}},
-    "run.tasks": {"run": {"variants": ["lm_steer_all", "lm_steer_30", "transferred"]}},
+    "run.tasks": {"run": {"variants": ["lm_steer_all", "lm_steer_30", "transferred", "cogsteer_and_lm_steer"]}},
     "run.sweep.seeds": {"run": {"seeds": [0, 1]}, "tasks": {"truthfulness": {"seeds": [0, 1]}}},
     "run.methods": {
         "tasks": {"toxicity": {"methods": None}},
