@@ -39,10 +39,10 @@ LEARNT_ON_ALL_TEXTS = ["steers/tiny-llama/lm_steer/*"]
 HPR = ["steers/tiny-llama/hpr*/truthfulness/0"]
 SLIM = ["steers/tiny-llama/slim*/truthfulness/0"]
 # Fits that are told a block wait for the choice of one; those of a given block do not.
-COGSTEER = ["steers/tiny-llama/cogsteer*/toxicity/0"]
+COGSTEER = ["steers/tiny-llama/cogsteer/toxicity/0", "steers/tiny-llama/cogsteer_[!a]*/toxicity/0"]
 OF_A_BLOCK = ["steers/tiny-llama/cogsteer_block_*/toxicity/0"]
 COGSTEER_ON_DEV = "generations/tiny-llama/cogsteer/toxicity/dev/0.parquet"
-PLACED = ["generations/tiny-llama/cogsteer_*/toxicity/*"]  # variants, which have strengths of their own
+PLACED = ["generations/tiny-llama/cogsteer_[!a]*/toxicity/*"]  # variants with strengths of their own
 COVERAGE = ["analyses/tiny-llama/slim/truthfulness/coverage-0.csv"]
 ANSWERED = ["generations/tiny-llama/*/truthfulness/test/0.parquet"]  # the choice goes by given answers alone
 
@@ -65,7 +65,7 @@ ON_TEST = [
 ]
 DERIVED = [f"steers/*/{name}/*" for name in ("random_*", "civil_and_positive", "transferred")]
 SWEPT = [f"generations/tiny-llama/{name}/*" for name in ("lm_steer_all", "lm_steer_30", "civil_and_positive")]
-SWEPT += ["generations/tiny-rotated/*", *PLACED]
+SWEPT += ["generations/tiny-rotated/*", "generations/*/cogsteer_and_lm_steer/*", *PLACED]
 SWEPT_ANSWERS = [f"scores/tiny-llama/{of}_*/truthfulness/test/answers/0.parquet" for of in ("hpr", "slim")]
 
 
@@ -177,7 +177,7 @@ LEAVES = {
     ),
     "run.sweep.seeds": ([1], ["steers/*/toxicity/1", "generations/*/base/toxicity/*/1.parquet", *ANOTHER_SEED]),
     "run.sweep.prompts": (2, SWEPT + SWEPT_ANSWERS),
-    "run.sweep.samples": (2, [*ON_DEV, "generations/*/cogsteer_[!a]*/toxicity/*", "generations/tiny-rotated/base/*"]),
+    "run.sweep.samples": (2, [*ON_DEV, *PLACED, "generations/tiny-rotated/base/*"]),
     "data.door": None,  # a mirror is needed
     "data.mirror": (".", REPORT),
     "data.sources": None,  # the sample has no other door
