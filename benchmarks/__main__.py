@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks import answers, cogsteer, decoding, hpr, latentqa, lm_steer, slim, workflow
+from benchmarks import answers, capturing, cogsteer, decoding, hpr, latentqa, lm_steer, slim, workflow
 from benchmarks.pairs import Ratio, ratio_of, timed
 from benchmarks.table import heading, line
 from steerlab.models import ModelHandle
@@ -43,6 +43,7 @@ BENCHMARKS: dict[str, Callable[[ModelHandle, int], Ratio]] = {
         hpr.edit_without_matrix,
         hpr.training_all_layers_at_once,
         answers.shared_prefixes,
+        capturing.sites_together,
         slim.transport_of_a_layer,
         slim.transport_by_conic_solver,
         slim.fitting_every_layer,
