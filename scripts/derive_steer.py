@@ -34,7 +34,7 @@ def run(
             for name, folder, pick in zip(spec["of"], steers, read, strict=True)
         },
         model=trained_on,
-        prompts=tuple(tables.to_derive_on(table, is_chosen=read[0] is not None)),
+        prompts=tuple(tables.to_derive_on(table, is_chosen=read[0] is not None, texts=spec["texts"])),
         strength=read[0]["strength"] if read[0] else 1.0,
         seed=spec["seed"],
         picks={name: pick for name, pick in zip(spec["of"], read) if pick},

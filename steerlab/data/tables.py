@@ -38,19 +38,16 @@ def classes(data: pd.DataFrame) -> np.ndarray:
     return np.sign(data["label"].to_numpy(dtype=np.float64))
 
 
-SIZED_ON = 24  # instructions, in the order of the table
-
-
-def to_derive_on(path: Path, *, is_chosen: bool) -> list[str]:
-    """What a derived steer is made on: the dev prompts where the first of its tasks has a choice; else, where the table
-    is that of a control, some of the instructions that this was learnt on; else nothing."""
+def to_derive_on(path: Path, *, is_chosen: bool, texts: int) -> list[str]:
+    """What a derived steer is made on: the dev prompts where the first of its tasks has a choice; else so many of what
+    was learnt from, spread over the table: its texts, or the instructions of a control's."""
     if is_chosen:
         return [text for _, text in prompts(path, split="dev", rendering="plain")]
     table = pd.read_parquet(path)
-    if "turns" not in table:
-        return []
-    said = [json.loads(turns)[0]["content"] for turns in table["turns"].unique()[:SIZED_ON]]
-    return list(dict.fromkeys(said))
+    if "turns" in table:
+        return list(dict.fromkeys(json.loads(turns)[0]["content"] for turns in table["turns"].unique()[:texts]))
+    learnt = training_rows(path)["text"]
+    return list(learnt.iloc[:: max(1, len(learnt) // texts)][:texts])
 
 
 def prompt_classes(path: Path, *, split: str) -> dict[str, str]:

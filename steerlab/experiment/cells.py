@@ -160,11 +160,13 @@ def is_chosen(config: dict, method: str, task: str) -> bool:
     return TASKS[task].objective is not None and line.steer is not None and not line.is_derived
 
 
+SIZED_ON = 24  # of the texts, or the dialogs, that a method learnt from
+
+
 def is_sized(method: str, task: str) -> bool:
-    """True for a random control, on a task without dev prompts, whose size is taken on the dialogs that its method
-    learnt from; it then stands beside every strength of that."""
-    line, aims = METHODS[method], TASKS[TASKS[task].learnt_on or task].objective
-    return line.is_control and METHODS[line.derived_from or ""].asks_reader and aims is None
+    """True for a random control on a task without dev prompts: its size is taken on SIZED_ON of what its method learnt
+    from, and it stands beside every strength of that above 0, as random directions have no wished side."""
+    return METHODS[method].is_control and TASKS[TASKS[task].learnt_on or task].objective is None
 
 
 def _methods(config: dict) -> Iterator[Cell]:
@@ -203,7 +205,7 @@ def _settings(config: dict, model: str, method: str, task: str, split: str):
         if not is_sized(method, task):
             return None
         beside = instance(config, of, task)
-        return (_steps(beside)[-1:], tuple(beside.given["strengths"]), None)
+        return (_steps(beside)[-1:], tuple(each for each in beside.given["strengths"] if each > 0), None)
     steps, strengths = _steps(here), tuple(here.given["strengths"])
     if not is_chosen(config, method, task):
         return (steps[-1:], strengths, None)

@@ -101,6 +101,7 @@ def derive_steer(config: dict, doors: dict, *, model: str, method: str, task: st
         "hyperparameters": instance.hyperparameters,
         "of": [of if instance.method.has_parts else learnt_on for of, learnt_on in taken],
         "chosen": [cells.is_chosen(config, *each) for each in taken],
+        "texts": cells.SIZED_ON,
         "seed": int(seed),
     }
 

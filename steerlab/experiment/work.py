@@ -277,7 +277,7 @@ def _derived(x: "Experiment", w: SimpleNamespace) -> Work:
         return Work({"start": 1}, w.model)
     of = here.method.derived_from or ""
     if w.method in METHODS and cells.is_sized(w.method, w.task):
-        sized_on = cells.instance(x.config, of, w.task).given["samples"] * READ["dialog"]
+        sized_on = cells.SIZED_ON * (READ["dialog"] if METHODS[of].asks_reader else texts_of(w.task)["text"])
     else:
         sized_on = plan.prompts(x.config, w.task, "dev") * prompt_tokens(x.config, w.task)
     return _of_model(w.model, x, read=_SIZINGS.get(of, 3) * sized_on)

@@ -21,12 +21,12 @@ def steerlab(*arguments: str, cwd=ROOT) -> subprocess.CompletedProcess[str]:
 
 def test_plan_counts_the_cells_and_jobs_of_the_default(tmp_path):
     printed = steerlab("plan", "--at-once", "2", "--csv", str(tmp_path / "cost.csv")).stdout
-    assert "74 cells, at most 7,944 continuations and 163,776 new tokens, answers to 1,476 questions" in printed
-    assert re.search(r"^all +486 ", printed, re.M) and re.search(r"^store +[1-4],\d{3}$", printed, re.M)
+    assert "91 cells, at most 9,288 continuations and 190,656 new tokens, answers to 1,548 questions" in printed
+    assert re.search(r"^all +565 ", printed, re.M) and re.search(r"^store +[1-4],\d{3}$", printed, re.M)
     assert max(map(len, printed.splitlines())) <= 120
     by_rule = pd.read_csv(tmp_path / "cost.csv").set_index("rule")
-    assert by_rule.loc["generate_continuations", "tokens new"] == 163776
-    assert 0.8 < by_rule["core-hours"].sum() < 2.5  # what the default may take on two cores, and no other unit
+    assert by_rule.loc["generate_continuations", "tokens new"] == 190656
+    assert 0.8 < by_rule["core-hours"].sum() < 2.75  # what the default may take on two cores, and no other unit
 
 
 def test_plan_tells_the_prompts_that_a_pilot_asks_for(tmp_path):
@@ -72,7 +72,7 @@ def test_plan_says_what_to_ask_perspective_for_over_all_presets():
     lines = {
         line.split("  ")[0]: line.split() for line in steerlab("plan", "--perspective").stdout.splitlines() if line
     }
-    assert lines["config.yaml"][1:4] == ["5,904", "1.7", "2026-12-29"]  # more but for the sentiment continuations
+    assert lines["config.yaml"][1:4] == ["6,192", "1.8", "2026-12-29"]  # more but for the sentiment continuations
     assert "paper-lm_steer + paper-lm_steer-sizes" in lines  # a preset behind the one that its name extends
     assert "tiny" not in lines and "perspective" not in lines  # random models; the same texts as the default
 

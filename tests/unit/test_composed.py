@@ -95,7 +95,7 @@ def test_the_script_makes_it_at_what_the_choices_pick(tmp_path: Path):
         steers=[tmp_path / part for part in picks], choices=[tmp_path / f"{part}.json" for part in picks],
         steer=tmp_path / "steer",
         spec={
-            "derive": METHODS["composed"].derive, "of": list(picks), "chosen": [True, True], "seed": 0,
+            "derive": METHODS["composed"].derive, "of": list(picks), "chosen": [True, True], "texts": 2, "seed": 0,
             "hyperparameters": {"parts": list(picks)}, "device": "cpu", "dtype": "float32", "attention": "sdpa",
         },
     )  # fmt: skip

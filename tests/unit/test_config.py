@@ -9,7 +9,7 @@ import yaml
 
 from steerlab import experiment
 from steerlab.experiment import config
-from steerlab.experiment.registry import TEXT_SCORERS
+from steerlab.experiment.registry import METHODS, TEXT_SCORERS
 from tests.workflow.project import ROOT, SNAKEMAKE, environment
 
 
@@ -25,10 +25,8 @@ def errors(**changes: object) -> list[str]:
 
 def test_the_shipped_configuration_is_valid():
     headline = {cell.method for cell in experiment.load(default()).cells.values()} - set(default()["variants"])
-    baselines = {method for name in ("hpr", "iti", "slim", "lora", "cogsteer") for method in (name, f"random_{name}")}
-    assert (
-        headline == {"base", "instructed", "lm_steer", "random_lm_steer", "caa", "random_caa", "latentqa"} | baselines
-    )
+    steered = {name for name, line in METHODS.items() if line.steer and not line.is_derived}
+    assert headline == {"base", "instructed"} | steered | {f"random_{name}" for name in steered}
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from tests.workflow.project import ROOT
 
 MODEL = "smollm2-135m-instruct"
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
-METHODS = [method for method in DEFAULT["run"]["methods"] if method != "latentqa"]
+METHODS = [method for method in DEFAULT["run"]["methods"] if not method.endswith("latentqa")]
 WITHOUT = DEFAULT | {"run": DEFAULT["run"] | {"methods": METHODS}}  # a control of the model through a reader
 DOORS = {"instructions": "sample", "latentqa_controls": "sample"}
 RAW = dict.fromkeys(DOORS, SAMPLE)
@@ -166,9 +166,20 @@ def test_on_a_task_without_a_choice_the_random_control_stands_beside_every_stren
     assert (MODEL, "random_latentqa", "toxicity", "dev") not in x.cells
 
 
-def test_random_controls_of_other_methods_stand_beside_picks_alone_as_before():
+def test_random_controls_of_other_methods_are_sized_on_the_texts_there_and_have_no_unwished_side():
     run = {"methods": ["base", "lm_steer", "random_lm_steer"], "tasks": ["sentiment"], "variants": []}
-    assert (MODEL, "random_lm_steer", "sentiment", "test") not in loaded(run=run).cells
+    x = loaded(run=run, tasks={"sentiment": DEFAULT["tasks"]["sentiment"] | {"methods": run["methods"], "beside": []}})
+    learnt, random = (x.cells[MODEL, method, "sentiment", "test"] for method in run["methods"][1:])
+    assert random.strengths == tuple(each for each in learnt.strengths if each > 0) != learnt.strengths
+    assert x.sizing_table(job("random_lm_steer")) == "results/data/sentiment.parquet"
+
+
+def test_texts_to_size_on_are_spread_over_the_table(tmp_path: Path):
+    rows = [{"role": "train", "split": "train", "text": f"text {number}"} for number in range(100)]
+    rows += [{"role": role, "split": "test", "text": "held out, or asked"} for role in ("train", "prompt")]
+    pd.DataFrame(rows).to_parquet(tmp_path / "sentiment.parquet")
+    found = tables.to_derive_on(tmp_path / "sentiment.parquet", is_chosen=False, texts=24)
+    assert found == [f"text {number}" for number in range(0, 96, 4)]
 
 
 def test_readers_and_their_data_are_asked_for_where_a_control_is_and_nowhere_else():
@@ -258,12 +269,12 @@ def test_the_script_trains_the_control_that_the_class_does_and_keeps_checkpoints
 
 def test_the_random_control_is_sized_on_the_instructions_where_nothing_is_chosen(ran: Path, tmp_path: Path):
     model = reader_model("llama")
-    spec = COMPUTE | {"of": ["bias"], "chosen": [False], "hyperparameters": {}}
+    spec = COMPUTE | {"of": ["bias"], "chosen": [False], "texts": 24, "hyperparameters": {}}
     derive_steer.run(
         model=model.folder, source=model.folder, table=ran / "table.parquet", steers=[ran / "steer"], choices=[],
         steer=tmp_path / "random", spec=spec | {"derive": "steerlab.methods.random_direction:randomised"},
     )  # fmt: skip
-    prompts = tables.to_derive_on(ran / "table.parquet", is_chosen=False)
+    prompts = tables.to_derive_on(ran / "table.parquet", is_chosen=False, texts=24)
     learnt, random = (methods.load(folder, model) for folder in (ran / "steer", tmp_path / "random"))
     sizes = [mean_edit(model, steer, 1.0, prompts) for steer in (learnt, random)]
     assert len(prompts) == 24 and sizes[0] > 0 and sizes[1] == pytest.approx(sizes[0], rel=0.01)

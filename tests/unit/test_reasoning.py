@@ -183,7 +183,11 @@ def test_the_figure_is_drawn_from_a_file_a_seed_of_the_methods_with_a_steer() ->
         {"analyses": {"reasoning": {"questions": 5}}},
         {"analyses": {"reasoning": {"questions": 12, "batch_rows": 3}}},
         {"data": {"sources": {"reasoning": "hub"}}},
-        {"tasks": {"toxicity": {"prompts": {"dev": 30, "test": 45}, "methods": ["base", "lm_steer", "cogsteer"]}}},
+        {
+            "tasks": {
+                "toxicity": {"prompts": {"dev": 30, "test": 45}, "methods": ["base", "lm_steer", "hpr", "cogsteer"]}
+            }
+        },
     ],
     ids=["questions", "batch_rows", "door", "methods"],
 )
