@@ -177,6 +177,9 @@ def test_the_figure_is_drawn_from_a_file_a_seed_of_the_methods_with_a_steer() ->
     assert [Path(path).parts[-3] for path in steers] == methods and {"cogsteer", "random_cogsteer"} < set(methods)
 
 
+STEERED = ["base", "lm_steer", "hpr"]
+
+
 @pytest.mark.parametrize(
     "changes",
     [
