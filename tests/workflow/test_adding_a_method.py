@@ -52,7 +52,7 @@ def test_a_method_added_by_the_page_runs_and_nothing_else_reruns(finished: Path,
         "compute_metrics": 2,
         "measure_reasoning": 1,  # of all steers that have a pick on the task
     }
-    compared = {"measure_norms": 1, "measure_divergence": 1, "compare_methods": 1, "write_card": 7}
+    compared = {"measure_norms": 1, "measure_divergence": 1, "compare_methods": 1, "write_card": 8}
     told = {"choose_settings": 1, "plot_figure": 5, "build_report": 1}
     assert planned(folder, *arguments) == new | compared | told
     snakemake(folder, "--cores", "2", *arguments, "--", NEW)
