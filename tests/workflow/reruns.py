@@ -63,7 +63,8 @@ ON_TEST = [
     f"generations/tiny-llama/{method}/toxicity/test/0.parquet"
     for method in ("base", "lm_steer", "random_lm_steer", "cogsteer", "random_cogsteer")
 ]
-DERIVED = [f"steers/*/{name}/*" for name in ("random_*", "civil_and_positive", "transferred")]
+DERIVED_VARIANTS = ("civil_and_positive", "transferred", "cogsteer_and_lm_steer")
+DERIVED = [f"steers/*/{name}/*" for name in ("random_*", *DERIVED_VARIANTS)]
 SWEPT = [f"generations/tiny-llama/{name}/*" for name in ("lm_steer_all", "lm_steer_30", "civil_and_positive")]
 SWEPT += ["generations/tiny-rotated/*", "generations/*/cogsteer_and_lm_steer/*", *PLACED]
 SWEPT_ANSWERS = [f"scores/tiny-llama/{of}_*/truthfulness/test/answers/0.parquet" for of in ("hpr", "slim")]
