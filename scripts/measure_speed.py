@@ -24,6 +24,8 @@ def run(*, model: Path, table: Path, steers: list[Path], choices: list[Path], sp
     steered = [Steered(method, None, 0.0) for method in rendered]
     steered += opened(handle, spec["methods"], steers, choices)
     trained = {one["method"]: times.seconds_of(folder) for one, folder in zip(spec["methods"], steers, strict=True)}
+    for one in spec["methods"]:  # of several methods at once, all of whose parts had to be trained
+        trained[one["method"]] += sum(trained[part] for part in one.get("parts", []))
     how = {"tokens": spec["tokens"], "turns": spec["turns"], "rendered": rendered, "trained_in": trained}
     times.speed(handle, steered, asked("plain"), **how).to_csv(speed, index=False)
 

@@ -59,8 +59,10 @@ def asked(config: dict, cell: Cell, *, own: bool = False) -> dict[str, Any]:
     """What an analysis is told of a cell's steer: at all its settings, or at its own alone."""
     at = {"steps": list(cell.steps), "strengths": list(cell.strengths)}
     at = {"steps": [main(cell)["steps"]], "strengths": [main(cell)["strength"]]} if own else at
-    checkpoints = not of(config, cell).method.is_derived
-    return {"method": cell.method, "chosen": cell.chosen_by is not None, "has_checkpoints": checkpoints} | at
+    line, made_of = of(config, cell).method, config["variants"].get(cell.method, {})
+    parts = {"parts": made_of["parts"]} if line.has_parts else {}
+    chosen = {"chosen": cell.chosen_by is not None, "has_checkpoints": not line.is_derived}
+    return {"method": cell.method} | chosen | at | parts
 
 
 def renderings(config: dict, model: str, task: str) -> dict[str, str]:

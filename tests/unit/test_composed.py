@@ -111,6 +111,13 @@ def test_the_comparison_has_it_as_a_method_that_no_paper_has():
     assert BOTH in spec["ours"] and BOTH not in spec["controls"]
 
 
+def test_the_speed_of_it_is_told_of_which_parts_it_is_made():
+    x = experiment.load(default())
+    asked = json.loads(x.spec("measure_speed", {"model": MODEL, "task": "toxicity"}.items()))["methods"]
+    assert [one["parts"] for one in asked if one["method"] == BOTH] == [["hpr", "lm_steer"]]
+    assert not [one for one in asked if one["method"] != BOTH and "parts" in one]
+
+
 def test_the_code_of_its_parts_is_in_the_digests_of_what_runs_them(monkeypatch: pytest.MonkeyPatch):
     x = experiment.load(default())
     for rule in ("derive_steer", "generate_continuations"):

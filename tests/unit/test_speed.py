@@ -76,18 +76,30 @@ def test_the_script_measures_each_steer_at_its_own_setting(tmp_path: Path):
     caa().save(tmp_path / "caa")
     (tmp_path / "caa.run.json").write_text(json.dumps({"seconds": 2.0}))
     spec = {"device": "cpu", "dtype": "float32", "attention": "sdpa", "tokens": 2, "rows": 2, "turns": 1}
-    spec |= {"methods": [asked("caa", strengths=["pick"], chosen=True)], "renderings": {"instructed": "instructed"}}
+    caa().save(tmp_path / "both")  # stands for CAA with CAA: whose steers lie there is told by the spec
+    (tmp_path / "both.run.json").write_text(json.dumps({"seconds": 0.5}))
+    both = asked("both") | {"parts": ["caa", "caa"]}
+    methods = [asked("caa", strengths=["pick"], chosen=True), both]
+    spec |= {"methods": methods, "renderings": {"instructed": "instructed"}}
+        "methods": [asked("caa", strengths=["pick"], chosen=True), both],
+        "renderings": {"instructed": "instructed"},
+    }
     measure_speed.run(
         model=handle("llama").folder,
         table=tmp_path / "t.parquet",
-        steers=[tmp_path / "caa"],
+        steers=[tmp_path / "caa", tmp_path / "both"],
         choices=[picked(tmp_path / "choice.json", 0, 0.5)],
         speed=tmp_path / "speed.csv",
         spec=spec,
     )
     written = pd.read_csv(tmp_path / "speed.csv")
-    assert written[["method", "strength"]].to_numpy().tolist() == [["instructed", 0.0], ["caa", 0.5]]
-    assert np.isnan(written.training_seconds[0]) and written.training_seconds[1] == 2.0
+    assert written[["method", "strength"]].to_numpy().tolist() == [
+        ["instructed", 0.0],
+        ["caa", 0.5],
+        ["both", 1.0],
+    ]
+    assert np.isnan(written.training_seconds[0]), "nothing is trained"
+    assert written.training_seconds[1:].tolist() == [2.0, 4.5], "several at once have the seconds of all parts"
 
 
 # ---- steers at their settings ----
