@@ -81,9 +81,6 @@ def test_the_script_measures_each_steer_at_its_own_setting(tmp_path: Path):
     both = asked("both") | {"parts": ["caa", "caa"]}
     methods = [asked("caa", strengths=["pick"], chosen=True), both]
     spec |= {"methods": methods, "renderings": {"instructed": "instructed"}}
-        "methods": [asked("caa", strengths=["pick"], chosen=True), both],
-        "renderings": {"instructed": "instructed"},
-    }
     measure_speed.run(
         model=handle("llama").folder,
         table=tmp_path / "t.parquet",
