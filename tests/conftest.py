@@ -3,11 +3,16 @@
 import os
 
 import pytest
+from hypothesis import settings
 
 # Before torch is imported: on two cores two workers of two threads each wait for one another, six times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from steerlab.models import ModelHandle  # noqa: E402
+
+# A machine that is busy with other work is no fault of what is tested.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -27,7 +27,7 @@ from tests.workflow.project import ROOT
 
 MODEL = "smollm2-135m-instruct"
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
-METHODS = [method for method in DEFAULT["run"]["methods"] if method != "latentqa"]
+METHODS = [method for method in DEFAULT["run"]["methods"] if not method.endswith("latentqa")]
 WITHOUT = DEFAULT | {"run": DEFAULT["run"] | {"methods": METHODS}}  # a control of the model through a reader
 WORDS = ("red", "blue", "green")
 COMPUTE = {"device": "cpu", "dtype": "float32", "attention": "sdpa", "threads": 1, "versions": {}, "capture_code": "c"}
