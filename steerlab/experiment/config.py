@@ -448,7 +448,7 @@ def _impossible_variants(config: dict) -> Iterator[str]:
         for task in [task for task in config["run"]["tasks"] if task in variant.get("tasks", config["run"]["tasks"])]:
             if variant.get("split") == "dev" and TASKS[task].objective is None:
                 yield f"variants.{name}: {task} has no dev prompts; leave split or the task out"
-            if line.is_derived and not line.has_parts and TASKS[task].objective is None:
+            if line.derived_from and TASKS[task].objective is None:
                 if METHODS[of[name]].is_control:  # whose size is the pick's
                     yield f"variants.{name}: nothing is picked on {task}; name tasks without it"
                 elif "strengths" not in variant:

@@ -110,12 +110,12 @@ def colour(method: str) -> str:
         red, green, blue = (1 - _TINT * (1 - part) for part in to_rgb(COLOURS[steer]))
         return to_hex((red, green, blue)).upper()
     spare = _SPARE_COLOURS[hashlib.sha256(method.encode()).digest()[0] % len(_SPARE_COLOURS)]
-    return COLOURS.get("composed" if _parts(method) else method, spare)
+    return COLOURS.get(_look(method), spare)
 
 
 def marker(method: str) -> str:
     """The method's marker; its controls have the same, drawn hollow, and a method that is not in the table "d"."""
-    return MARKERS.get("composed" if _parts(method) else method.removeprefix(RANDOM).removeprefix(SHUFFLED), "d")
+    return MARKERS.get(_look(method).removeprefix(RANDOM).removeprefix(SHUFFLED), "d")
 
 
 def label(method: str) -> str:
@@ -134,8 +134,13 @@ def row_label(method: str, strength: float) -> str:
 def rank(method: str) -> int:
     """The method's place in figures and tables: a random control after its steer, methods not in the table last."""
     order = [name for known in COLOURS for name in (known, RANDOM + known, SHUFFLED + known)]
-    name = "composed" if _parts(method) else method
+    name = _look(method)
     return order.index(name) if name in order else len(order)
+
+
+def _look(method: str) -> str:
+    """The method whose look it has: several methods at once look alike, whichever they are."""
+    return "composed" if _parts(method) else method
 
 
 def _parts(method: str) -> list[str]:
