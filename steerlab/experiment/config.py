@@ -460,6 +460,8 @@ def _impossible_variants(config: dict) -> Iterator[str]:
                     if parent not in asked and (line.has_parts or is_chosen(config, parent, used)):
                         where = f"tasks.{used}.methods"
                         yield f"variants.{name}: it stands beside {parent}, which is not in {where}; add it"
+        if line.is_derived and variant.get("shuffled_labels"):
+            yield f"variants.{name}: {of[name]} learns from no labels; leave shuffled_labels out"
         for key, example in NEEDED_BY_VARIANT.get(of[name], {}).items():
             if key not in variant:
                 yield f"variants.{name}: {of[name]} needs {key}, such as {example}"

@@ -114,8 +114,9 @@ class Origin:
     """What a steer is derived from: steers of one model and seed, and the setting at which they are used.
 
     steers: by the task that each was trained for, or by method where they are of several; model: the one that they were
-    trained on; prompts: the task's dev prompts; strength: what was picked there for the first; picks: of those steers
-    that have one, under the same names, {"steps", "strength"}.
+    trained on; prompts: the task's dev prompts, or where nothing is picked there some of what was learnt from; strength:
+    what was picked for the first, else 1; picks: of those steers that have one, under the same names, {"steps",
+    "strength"}.
     """
 
     steers: Mapping[str, Any]

@@ -139,6 +139,10 @@ def with_parts(**variant: object) -> list[str]:
     "variant,said",
     [
         ({}, "variants.both: composed needs parts, such as [hpr, lm_steer]"),
+        (
+            {"parts": ["hpr", "lm_steer"], "shuffled_labels": True},
+            "variants.both: composed learns from no labels; leave",
+        ),
         ({"parts": ["hpr"]}, "variants.both.parts: "),
         (
             {"parts": ["hpr", "lm_ster"]},
