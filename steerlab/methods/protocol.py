@@ -113,7 +113,7 @@ class Reader(Protocol):
 class Origin:
     """What a steer is derived from: steers of one model and seed, and the setting at which they are used.
 
-    steers: by the task that each was trained for, or by method where they are of several; model: trained on;
+    steers: by the task that each was trained for, or by method where they are of several; model: that which they steer;
     prompts: the task's dev prompts, or where nothing is picked there some of what was learnt from; strength: what was
     picked for the first, else 1; picks: {"steps", "strength"} of those that have one, under the same names.
     """
